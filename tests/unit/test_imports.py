@@ -12,6 +12,7 @@ EDGES: dict[str, set[str]] = {
     "model": set(),
     "wire": {"model"},
     "kernel": {"model"},
+    "settings": {"model"},
     "store": {"model", "kernel"},
     "snapshot": {"model", "kernel"},
     "logs": {"model", "kernel"},
@@ -28,7 +29,7 @@ EDGES: dict[str, set[str]] = {
     "cli": {"model", "client"},
     # The one composition root may import every room.
     "daemon": {
-        "model", "wire", "kernel", "store", "snapshot", "logs", "image", "network", "volume",
+        "model", "settings", "wire", "kernel", "store", "snapshot", "logs", "image", "network", "volume",
         "monitor", "runtime", "container", "http", "api",
     },
 }  # fmt: skip

@@ -1,0 +1,38 @@
+"""Signal names as Docker takes them: `SIGTERM`, `term`, `15`, `RTMIN+3` (signal(7))."""
+
+from __future__ import annotations
+
+import signal
+
+from kist.model.errors import InvalidParameter
+
+_NAMES = {name[3:]: number.value for name, number in signal.Signals.__members__.items() if "RT" not in name}
+_NAMES |= {"IOT": 6, "CLD": 17, "POLL": 29, "STKFLT": 16, "UNUSED": 31}
+# The C library keeps the first two real-time signals for itself, so RTMIN is 34.
+RTMIN, RTMAX = 34, 64
+
+
+def parse_signal(text: str) -> int:
+    """The number of a signal, 1 to 64. Raises InvalidParameter with Docker's text."""
+    if text.isdecimal():
+        number = int(text)
+        if 1 <= number <= RTMAX:
+            return number
+        raise InvalidParameter(f"invalid signal: {text}")
+    name = text.upper().removeprefix("SIG")
+    number = _NAMES.get(name, 0) or _realtime(name)
+    if not number:
+        raise InvalidParameter(f"invalid signal: {text}")
+    return number
+
+
+def _realtime(name: str) -> int:
+    """`RTMIN`, `RTMIN+n`, `RTMAX`, `RTMAX-n`; 0 when it is none of these."""
+    for base, start, sign in (("RTMIN", RTMIN, "+"), ("RTMAX", RTMAX, "-")):
+        if name == base:
+            return start
+        if name.startswith(base + sign) and name[len(base) + 1 :].isdecimal():
+            offset = int(name[len(base) + 1 :])
+            number = start + offset if sign == "+" else start - offset
+            return number if RTMIN <= number <= RTMAX else 0
+    return 0

@@ -1,0 +1,1 @@
+"""How the daemon is told what to do: one table of options, from which flags, daemon.json, help and reload derive."""

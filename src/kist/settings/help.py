@@ -1,0 +1,35 @@
+"""`kistd --help`, laid out as dockerd's: derived from the table."""
+
+from __future__ import annotations
+
+from kist.settings.options import OPTIONS, Option
+
+_METAVAR = {
+    "flag": "", "string": " string", "int": " int", "size": " bytes", "list": " list", "map": " map",
+    "ip": " ip", "ips": " ip", "ulimits": " ulimit",
+}  # fmt: skip
+
+
+def render() -> str:
+    shown = sorted((option for option in OPTIONS if not option.hidden), key=lambda option: option.name)
+    left = [_left(option) for option in shown]
+    width = max(map(len, left)) + 3
+    lines = [f"{head.ljust(width)}{_right(option)}" for head, option in zip(left, shown, strict=True)]
+    lines.append("  -v, --version".ljust(width) + "Print version information and quit")
+    return "\n".join(
+        ("", "Usage:  kistd [OPTIONS]", "", "A container engine that speaks Docker.", "", "Options:", *lines, "")
+    )
+
+
+def _left(option: Option) -> str:
+    short = f"-{option.short}, " if option.short else "    "
+    return f"  {short}--{option.name}{_METAVAR[option.kind]}"
+
+
+def _right(option: Option) -> str:
+    if option.refused:
+        return f"{option.help} (not supported: {option.refused})"
+    if option.default in (False, "", 0, (), {}, None):
+        return option.help
+    default = f'"{option.default}"' if isinstance(option.default, str) else str(option.default).lower()
+    return f"{option.help} (default {default})"
