@@ -1,0 +1,74 @@
+"""Namespaces: clone3(2), unshare(2), setns(2), user namespace maps (user_namespaces(7))."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+from kist.kernel.const import CLONE_INTO_CGROUP, CLONE_PIDFD, SYS_CLONE3
+from kist.kernel.libc import check, libc
+
+
+class clone_args(ctypes.Structure):
+    """struct clone_args (linux/sched.h)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            "flags",
+            "pidfd",
+            "child_tid",
+            "parent_tid",
+            "exit_signal",
+            "stack",
+            "stack_size",
+            "tls",
+            "set_tid",
+            "set_tid_size",
+            "cgroup",
+        )
+    )
+
+
+def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
+    """Forks with namespaces: (pid, pidfd) in the parent, (0, -1) in the child. Raises OSError.
+
+    With `cgroup_fd`, a directory of the v2 tree, the child is born in that cgroup. The interpreter is told before and
+    after, as os.fork() does it, so that its locks and its notion of the main thread are right in the child.
+    """
+    descriptor = ctypes.c_int(-1)
+    arguments = clone_args(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(descriptor), exit_signal=signal.SIGCHLD)
+    if cgroup_fd >= 0:
+        arguments.flags |= CLONE_INTO_CGROUP
+        arguments.cgroup = cgroup_fd
+    number, size, place = ctypes.c_long(SYS_CLONE3), ctypes.c_long(ctypes.sizeof(arguments)), ctypes.byref(arguments)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid: int = libc.syscall(number, place, size)
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0, -1
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    check(pid, "clone3", f"flags={flags:#x}")
+    return pid, descriptor.value
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    check(libc.unshare(flags), "unshare", f"flags={flags:#x}")
+
+
+def setns(descriptor: int, flags: int = 0) -> None:
+    """setns(2): a namespace file, or a pidfd with the CLONE_NEW* flags to join. Raises OSError."""
+    check(libc.setns(descriptor, flags), "setns", f"flags={flags:#x}")
+
+
+def write_id_maps(pid: int, uids: list[tuple[int, int, int]], gids: list[tuple[int, int, int]]) -> None:
+    """Writes (inside, outside, count) triples as the maps of a process in a new user namespace. Raises OSError."""
+    for name, triples in (("uid_map", uids), ("gid_map", gids)):
+        text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in triples)
+        descriptor = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)

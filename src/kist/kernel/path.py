@@ -1,0 +1,128 @@
+"""The one library that walks paths inside a container or an image: every one of them is hostile.
+
+Directory descriptors and openat2(2) with RESOLVE_IN_ROOT: links and `..` resolve as if the directory were the root,
+and magic links of /proc are refused. Nothing else may open a path below a container's root.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+
+from kist.kernel.const import PROC_SUPER_MAGIC, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, SYS_OPENAT2
+from kist.kernel.libc import libc, syscall
+
+_ATTEMPTS = 128  # openat2 answers EAGAIN on `..` while anybody mounts or renames
+
+
+class open_how(ctypes.Structure):
+    """struct open_how (linux/openat2.h)."""
+
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def openat2(directory: int, path: str | bytes, flags: int, mode: int, resolve: int) -> int:
+    """openat2(2) with O_CLOEXEC, tried again a bounded number of times on EAGAIN. Raises OSError."""
+    how = open_how(flags | os.O_CLOEXEC, mode, resolve)
+    name = os.fsencode(path)
+    for attempt in range(_ATTEMPTS):
+        try:
+            return syscall(
+                SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how), call="openat2", path=path
+            )
+        except OSError as error:
+            if error.errno != errno.EAGAIN or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def open_in_root(root: int, path: str | bytes, flags: int, mode: int = 0) -> int:
+    """Opens a path as a process chrooted to the directory would. Raises OSError."""
+    return openat2(root, os.fsencode(path) or b".", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_beneath(root: int, path: str | bytes, flags: int, mode: int = 0) -> int:
+    """Opens a path and fails with EXDEV where it would leave the directory. Raises OSError."""
+    return openat2(root, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+
+
+def split(path: str) -> list[str]:
+    """The components of a path without empty ones and `.`; `..` is kept, openat2 resolves it in the root."""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def make_directories(root: int, path: str, mode: int = 0o755, uid: int = -1, gid: int = -1) -> int:
+    """Makes the directories of a path that are missing; an O_PATH descriptor of the last. Raises OSError.
+
+    Each component is opened in the root before the next is made, so a link leads nowhere outside.
+    """
+    parts = split(path)
+    try:
+        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        pass
+    for depth in range(1, len(parts) + 1):
+        prefix = "/".join(parts[:depth])
+        try:
+            os.close(open_in_root(root, prefix, os.O_PATH | os.O_DIRECTORY))
+        except FileNotFoundError:
+            _make_in_parent(root, "/".join(parts[: depth - 1]), parts[depth - 1], mode, uid, gid)
+    return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+
+
+def _make_in_parent(root: int, parent: str, name: str, mode: int, uid: int, gid: int) -> None:
+    directory = open_in_root(root, parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        try:
+            os.mkdir(name, mode, dir_fd=directory)
+        except FileExistsError as error:  # a link that leads nowhere: not ours to follow or replace
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), f"mkdir {parent}/{name}") from error
+        if uid >= 0 or gid >= 0:
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+    finally:
+        os.close(directory)
+
+
+def make_mountpoint(root: int, path: str, directory: bool) -> int:
+    """O_PATH descriptor of what a mount is to cover, made empty when missing. Raises OSError."""
+    try:
+        return open_in_root(root, path, os.O_PATH)
+    except FileNotFoundError:
+        pass
+    if directory:
+        return make_directories(root, path)
+    parent, _, name = path.rstrip("/").rpartition("/")
+    holder = make_directories(root, parent)
+    try:
+        made = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755, dir_fd=holder)
+        os.close(made)
+    finally:
+        os.close(holder)
+    return open_in_root(root, path, os.O_PATH)
+
+
+def read_file_in_root(root: int, path: str, limit: int) -> bytes:
+    """The content of a regular file, at most `limit` bytes (OSError EFBIG beyond). Never blocks on a FIFO."""
+    descriptor = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        chunks, left = [], limit + 1
+        while left > 0 and (chunk := os.read(descriptor, min(left, 1 << 20))):
+            chunks.append(chunk)
+            left -= len(chunk)
+        if left <= 0:
+            raise OSError(errno.EFBIG, f"larger than {limit} bytes", path)
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
+
+
+def is_proc(descriptor: int) -> bool:
+    """Whether a descriptor lies on a real procfs (statfs(2)); a fake one must not swallow writes (CVE-2019-19921)."""
+    buffer = ctypes.create_string_buffer(256)
+    if libc.fstatfs(descriptor, buffer) != 0:
+        return False
+    return ctypes.c_long.from_buffer(buffer).value == PROC_SUPER_MAGIC

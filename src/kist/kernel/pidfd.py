@@ -1,0 +1,22 @@
+"""Processes by descriptor (pidfd_open(2)): signals that cannot hit a recycled pid."""
+
+from __future__ import annotations
+
+from kist.kernel.const import SYS_PIDFD_SEND_SIGNAL
+from kist.kernel.libc import syscall
+
+
+def pidfd_send_signal(descriptor: int, number: int) -> None:
+    """pidfd_send_signal(2). Raises OSError, ESRCH when the process is gone."""
+    syscall(SYS_PIDFD_SEND_SIGNAL, descriptor, number, None, 0, call="pidfd_send_signal", path=number)
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). Raises OSError when it is gone.
+
+    A pid and its start time together name a process for good.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        text = file.read()
+    # The second field is the name in parentheses and may hold anything, so count from the last parenthesis.
+    return int(text[text.rindex(b")") + 2 :].split()[19])

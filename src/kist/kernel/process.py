@@ -1,0 +1,146 @@
+"""What a process inherits and must shed or set before it runs somebody else's program."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+
+from kist.kernel.const import (
+    F_ADD_SEALS,
+    F_SEAL_GROW,
+    F_SEAL_SEAL,
+    F_SEAL_SHRINK,
+    F_SEAL_WRITE,
+    KEYCTL_JOIN_SESSION_KEYRING,
+    MFD_ALLOW_SEALING,
+    MFD_CLOEXEC,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    PR_SET_KEEPCAPS,
+    PR_SET_NAME,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    SYS_CLOSE_RANGE,
+    SYS_KEYCTL,
+    SYS_PERSONALITY,
+)
+from kist.kernel.libc import check, libc, syscall
+
+# Names of OCI and Docker for resources that Python knows under the same name.
+RLIMITS = {
+    name: number for name, number in vars(resource).items() if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"
+}
+RLIMITS.setdefault("RLIMIT_RTTIME", 15)
+RLIMITS.setdefault("RLIMIT_LOCKS", 10)
+
+
+def prctl(option: int, argument: int, call: str) -> None:
+    check(libc.prctl(option, argument, 0, 0, 0), f"prctl {call}", argument)
+
+
+def set_no_new_privs() -> None:
+    prctl(PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")
+
+
+def set_parent_death_signal(number: int) -> None:
+    prctl(PR_SET_PDEATHSIG, number, "PR_SET_PDEATHSIG")
+
+
+def set_dumpable(dumpable: bool) -> None:
+    prctl(PR_SET_DUMPABLE, int(dumpable), "PR_SET_DUMPABLE")
+
+
+def set_keep_caps(keep: bool) -> None:
+    prctl(PR_SET_KEEPCAPS, int(keep), "PR_SET_KEEPCAPS")
+
+
+def set_child_subreaper() -> None:
+    prctl(PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
+
+
+def set_name(name: str) -> None:
+    """The name `ps` shows, at most 15 bytes."""
+    check(libc.syscall(_SYS_PRCTL, PR_SET_NAME, name.encode()[:15] + b"\0", 0, 0, 0), "prctl PR_SET_NAME", name)
+
+
+_SYS_PRCTL = 157 if os.uname().machine == "x86_64" else 167
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """close_range(2). Raises OSError."""
+    syscall(SYS_CLOSE_RANGE, first, last, 0, call="close_range")
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Closes every descriptor from 3 on that is not named, known or not."""
+    first = 3
+    for descriptor in sorted(keep):
+        if descriptor > first:
+            close_range(first, descriptor - 1)
+        first = max(first, descriptor + 1)
+    close_range(first)
+
+
+def reset_inherited_state() -> None:
+    """What survives exec(2) and was Python's or the daemon's: signal dispositions, mask, umask, affinity is kept.
+
+    Python ignores SIGPIPE and SIGXFSZ; a program that inherits that does not die when its reader does.
+    """
+    for number in range(1, 65):
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):  # SIGKILL, SIGSTOP, and the two that the C library keeps
+            continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+
+
+def join_session_keyring(name: str) -> None:
+    """A session keyring of its own (keyctl(2)), so that the daemon's keys are not the container's. Raises OSError."""
+    syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name.encode(), call="keyctl join", path=name)
+
+
+def set_personality(value: int) -> None:
+    syscall(SYS_PERSONALITY, value, call="personality", path=f"{value:#x}")
+
+
+def set_rlimit(name: str, soft: int, hard: int) -> None:
+    """One limit (getrlimit(2)); -1 is no limit. Lowering always works, raising the hard one needs CAP_SYS_RESOURCE.
+
+    Raises OSError that says what was asked and what there is when it may not be raised.
+    """
+    number = RLIMITS[name]
+    try:
+        resource.setrlimit(number, (soft, hard))
+    except ValueError as error:  # how Python reports EINVAL and a refused EPERM of the hard limit
+        now = resource.getrlimit(number)
+        raise OSError(
+            errno.EPERM,
+            f"cannot raise {name} to {soft}:{hard}: the limit of the engine is {now[0]}:{now[1]}",
+            "setrlimit",
+        ) from error
+
+
+def sealed_interpreter() -> int:
+    """A memfd with a copy of the running interpreter that nobody can write any more. Raises OSError.
+
+    What enters a container runs from it, so that /proc/self/exe seen from inside is never a writable file of the
+    host (CVE-2019-5736).
+    """
+    memory = os.memfd_create("kist-python", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    source = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        left = os.fstat(source).st_size
+        while left:
+            left -= os.sendfile(memory, source, None, left)
+        os.fchmod(memory, 0o500)
+        fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+    except OSError:
+        os.close(memory)
+        raise
+    finally:
+        os.close(source)
+    return memory
