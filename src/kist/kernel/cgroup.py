@@ -1,0 +1,233 @@
+"""Control groups of this machine: which hierarchies there are, and what is done to one group in all of them.
+
+A host is v2 (one tree), v1 (a tree a controller) or hybrid (v1 with a v2 tree beside it that has no controllers but
+`cgroup.kill` and `cgroup.freeze`). One name, like `kist/3f2a…`, is used in every tree. See cgroups(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import NamedTuple
+
+
+class Layout(NamedTuple):
+    """`v1` maps a controller (or `name=systemd`) to its mount point; `unified` is the v2 tree's, or ""."""
+
+    v1: dict[str, str]
+    unified: str
+
+    @property
+    def is_v2(self) -> bool:
+        return bool(self.unified) and not self.v1
+
+    @property
+    def roots(self) -> list[str]:
+        """Every tree's mount point, each once."""
+        found = list(dict.fromkeys(self.v1.values()))
+        return [*found, self.unified] if self.unified else found
+
+    def directories(self, name: str) -> list[str]:
+        return [f"{root}/{name}" for root in self.roots]
+
+    def path(self, controller: str, name: str) -> str:
+        """The directory of a group for a controller; "" where this host does not have it."""
+        root = self.unified if self.is_v2 else self.v1.get(controller, "")
+        return f"{root}/{name}" if root else ""
+
+
+def detect(mountinfo: str | None = None) -> Layout:
+    """The layout of this host, from /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    if mountinfo is None:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mountinfo = file.read()
+    v1: dict[str, str] = {}
+    unified = ""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, (fstype, _, options) = before.split(" "), after.split(" ", 2)
+        if fields[3] != "/" and not fields[3].startswith("/.."):
+            continue  # a bind mount of a part
+        if fstype == "cgroup2":
+            unified = unified or fields[4]
+        elif fstype == "cgroup":
+            for word in options.split(","):
+                if (
+                    word not in ("rw", "ro", "xattr", "none", "seclabel", "clone_children")
+                    and "release_agent" not in word
+                ):
+                    v1.setdefault(word, fields[4])
+    return Layout(v1, unified)
+
+
+def read(path: str) -> str:
+    """A control file without its last newline; "" when it is not there."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def write(path: str, value: str) -> None:
+    """Writes a control file in one write(2). Raises OSError that names file and value."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"write {value!r} to {path}") from error
+    finally:
+        os.close(descriptor)
+
+
+def make(layout: Layout, name: str) -> None:
+    """Makes a group, and its parents, in every tree. Raises OSError."""
+    for directory in layout.directories(name):
+        _make_directory(directory)
+    for root in {layout.v1[key] for key in ("cpuset",) if key in layout.v1}:
+        inherit_cpuset(root, name)
+
+
+def _make_directory(directory: str) -> None:
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        os.makedirs(directory, 0o755, exist_ok=True)
+
+
+def inherit_cpuset(root: str, name: str) -> None:
+    """A v1 cpuset takes no task before it has processors and memory nodes: copies the parent's, level by level."""
+    path = root
+    for part in name.split("/"):
+        parent, path = path, f"{path}/{part}"
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if not read(f"{path}/{file}"):
+                write(f"{path}/{file}", read(f"{parent}/{file}"))
+
+
+def enable_controllers(layout: Layout, name: str) -> None:
+    """On v2: hands every controller down to the children of each group above `name`. Raises OSError."""
+    if not layout.is_v2:
+        return
+    path = layout.unified
+    for part in ("", *name.split("/")[:-1]):
+        path = f"{path}/{part}" if part else path
+        wanted = set(read(f"{path}/cgroup.controllers").split()) - set(read(f"{path}/cgroup.subtree_control").split())
+        for controller in sorted(wanted):
+            try:
+                write(f"{path}/cgroup.subtree_control", f"+{controller}")
+            except OSError:
+                continue  # threaded or real-time constraints: that controller stays with the parent
+
+
+def join_v1(layout: Layout, name: str) -> None:
+    """Moves the calling thread into a group of every v1 tree.
+
+    By `0` into `tasks`: a pid into `cgroup.procs` takes a global lock and, after a quiet moment, an RCU period (15 ms).
+    """
+    for directory in dict.fromkeys(layout.v1.values()):
+        write(f"{directory}/{name}/tasks", "0")
+
+
+def join(layout: Layout, name: str) -> None:
+    """Moves the calling process into a group of every tree. Raises OSError."""
+    join_v1(layout, name)
+    if layout.unified:
+        write(f"{layout.unified}/{name}/cgroup.procs", "0")
+
+
+def pids(layout: Layout, name: str) -> list[int]:
+    """Every process in a group and below it, without doubles."""
+    tree = layout.unified or layout.v1.get("freezer") or layout.v1.get("pids") or next(iter(layout.v1.values()), "")
+    found: set[int] = set()
+    for directory, _, _ in os.walk(f"{tree}/{name}"):
+        found.update(int(word) for word in read(f"{directory}/cgroup.procs").split())
+    return sorted(found)
+
+
+def kill(layout: Layout, name: str) -> None:
+    """SIGKILL to all in a group, at once where the kernel can (cgroup.kill, Linux 5.14)."""
+    if layout.unified:
+        try:
+            write(f"{layout.unified}/{name}/cgroup.kill", "1")
+            return
+        except OSError:
+            pass
+    for _ in range(8):  # a fork may race with the list; one that goes on for ever has pids.max against it
+        members = pids(layout, name)
+        for pid in members:
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        if not members:
+            return
+
+
+def freeze(layout: Layout, name: str, frozen: bool) -> None:
+    """Stops or continues all in a group (freezer of v1, cgroup.freeze of v2), and waits until it is so, bounded."""
+    if "freezer" in layout.v1:
+        path, value, wanted = f"{layout.v1['freezer']}/{name}/freezer.state", "FROZEN", "FROZEN"
+        if not frozen:
+            value = wanted = "THAWED"
+        write(path, value)
+        _await(lambda: read(path) == wanted)
+        return
+    directory = f"{layout.unified}/{name}"
+    write(f"{directory}/cgroup.freeze", "1" if frozen else "0")
+    _await(lambda: f"frozen {int(frozen)}" in read(f"{directory}/cgroup.events"))
+
+
+def _await(done: object, seconds: float = 2.0) -> None:
+    assert callable(done)
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "the cgroup did not freeze or thaw in time")
+        time.sleep(0.001)
+
+
+def remove(layout: Layout, name: str) -> bool:
+    """Removes a group and those below it from every tree; False while something still lives in it."""
+    gone = True
+    for directory in layout.directories(name):
+        gone = _remove_tree(directory) and gone
+    return gone
+
+
+def _remove_tree(directory: str) -> bool:
+    try:
+        os.rmdir(directory)
+        return True
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
+    for parent, children, _ in os.walk(directory, topdown=False):
+        for child in children:
+            try:
+                os.rmdir(f"{parent}/{child}")
+            except OSError:
+                continue
+    try:
+        os.rmdir(directory)
+        return True
+    except OSError:
+        return False
+
+
+def oom_kills(layout: Layout, name: str) -> int:
+    """How many processes of a group the kernel killed for memory."""
+    if layout.is_v2:
+        text, key = read(f"{layout.unified}/{name}/memory.events"), "oom_kill"
+    else:
+        text, key = read(f"{layout.path('memory', name)}/memory.oom_control"), "oom_kill"
+    for line in text.splitlines():
+        word, _, number = line.partition(" ")
+        if word == key:
+            return int(number)
+    return 0

