@@ -66,6 +66,9 @@ def set_name(name: str) -> None:
     check(libc.syscall(_SYS_PRCTL, PR_SET_NAME, name.encode()[:15] + b"\0", 0, 0, 0), "prctl PR_SET_NAME", name)
 
 
+# Dispositions that the interpreter, the zygote or the monitor changed; all others are as at exec.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM)
+_CLOSE_RANGE_CLOEXEC = 4  # linux/close_range.h
 _SYS_PRCTL = 157 if os.uname().machine == "x86_64" else 167
 
 
@@ -84,16 +87,18 @@ def close_all_but(keep: set[int]) -> None:
     close_range(first)
 
 
+def close_on_exec_from(first: int) -> None:
+    """Marks every descriptor from `first` on to be closed by execve(2), whoever left it open."""
+    syscall(SYS_CLOSE_RANGE, first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC, call="close_range cloexec")
+
+
 def reset_inherited_state() -> None:
     """What survives exec(2) and was Python's or the daemon's: signal dispositions, mask, umask, affinity is kept.
 
     Python ignores SIGPIPE and SIGXFSZ; a program that inherits that does not die when its reader does.
     """
-    for number in range(1, 65):
-        try:
-            signal.signal(number, signal.SIG_DFL)
-        except (OSError, ValueError):  # SIGKILL, SIGSTOP, and the two that the C library keeps
-            continue
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
 

@@ -1,0 +1,751 @@
+"""The operations a plan is made of: small values that describe and execute themselves.
+
+Two kinds: those a monitor carries out before its container exists (`MonitorOperation`s: cgroups, id maps, links), and
+those of init, between clone(2) and execve(2). A plan travels as JSON lists `[name, field, …]`. What init does to paths
+inside goes through openat2 below the new root: until the pivot every one of them is hostile.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import fcntl
+import os
+import socket
+import stat
+import struct
+import termios
+from typing import Any, NamedTuple, Protocol, cast
+
+from kist.kernel import caps, cgroup, const, mount, ns, path, process, rtnetlink, seccomp
+
+
+class Context:
+    """What operations share: the new root, the wire to the monitor, what is known about the process."""
+
+    def __init__(self, layout: cgroup.Layout, cgroup_name: str) -> None:
+        self.layout = layout
+        self.cgroup = cgroup_name
+        self.pid = 0  # of init, for the monitor's operations
+        self.sync: socket.socket | None = None  # init's end of the wire to the monitor
+        self.root = -1  # O_PATH descriptor of the new root
+        self.executable = ""
+        self.problem = ""  # what an operation has to say about its failure beyond the errno
+
+    def console(self, descriptor: int) -> None:
+        """Hands the master of the container's terminal to the monitor."""
+        assert self.sync is not None
+        socket.send_fds(self.sync, [b"console"], [descriptor])
+
+
+class Operation(Protocol):
+    def describe(self) -> str: ...
+    def execute(self, context: Context) -> None: ...
+
+
+# --- the monitor's own, outside the container ---
+
+
+class MakeCgroup(NamedTuple):
+    name: str
+
+    def describe(self) -> str:
+        return f"make cgroup {self.name}"
+
+    def execute(self, context: Context) -> None:
+        cgroup.enable_controllers(context.layout, self.name)
+        cgroup.make(context.layout, self.name)
+
+
+class WriteControl(NamedTuple):
+    """A control file of a cgroup. `optional`: the value asks for what holds anyway, so a kernel without it may refuse."""
+
+    path: str
+    value: str
+    optional: bool = False
+
+    def describe(self) -> str:
+        return f"write {self.value} to {self.path}"
+
+    def execute(self, context: Context) -> None:
+        try:
+            cgroup.write(self.path, self.value)
+        except OSError:
+            if not self.optional:
+                raise
+
+
+class WriteIdMaps(NamedTuple):
+    uids: list[list[int]]
+    gids: list[list[int]]
+
+    def describe(self) -> str:
+        return f"map users {self.uids} and groups {self.gids}"
+
+    def execute(self, context: Context) -> None:
+        triples = [[(one[0], one[1], one[2]) for one in ids] for ids in (self.uids, self.gids)]
+        ns.write_id_maps(context.pid, triples[0], triples[1])
+
+
+class MakeVeth(NamedTuple):
+    host_name: str
+    bridge_index: int
+    name: str
+    mac: str
+    mtu: int
+
+    def describe(self) -> str:
+        return f"make veth {self.host_name} on bridge {self.bridge_index}, {self.name} inside"
+
+    def execute(self, context: Context) -> None:
+        with rtnetlink.RouteSocket() as route:
+            route.create_veth(self.host_name, self.bridge_index, self.name, self.mac, self.mtu, context.pid)
+
+
+# --- init: identity and namespaces ---
+
+
+class JoinCgroup(NamedTuple):
+    """Into the v1 trees; on v2 clone3 already put the process there."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"join cgroup {self.name}"
+
+    def execute(self, context: Context) -> None:
+        cgroup.join_v1(context.layout, self.name)
+
+
+class JoinCgroupOfUnified(NamedTuple):
+    """Into the v2 tree by writing, for a process that is not born there (exec)."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"join cgroup {self.name} of the unified tree"
+
+    def execute(self, context: Context) -> None:
+        if context.layout.unified:
+            cgroup.write(f"{context.layout.unified}/{self.name}/cgroup.procs", "0")
+
+
+class Unshare(NamedTuple):
+    flags: int
+
+    def describe(self) -> str:
+        return f"unshare {self.flags:#x}"
+
+    def execute(self, context: Context) -> None:
+        ns.unshare(self.flags)
+
+
+class JoinNamespace(NamedTuple):
+    path: str
+    flag: int
+
+    def describe(self) -> str:
+        return f"join {self.path}"
+
+    def execute(self, context: Context) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            ns.setns(descriptor, self.flag)
+        finally:
+            os.close(descriptor)
+
+
+class AwaitMonitor(NamedTuple):
+    """Until the monitor has written the maps and made the links."""
+
+    def describe(self) -> str:
+        return "wait for the monitor"
+
+    def execute(self, context: Context) -> None:
+        assert context.sync is not None
+        if context.sync.recv(16) != b"go":
+            raise OSError(errno.EPIPE, "the monitor is gone")
+
+
+class BecomeRoot(NamedTuple):
+    """Root of the new user namespace."""
+
+    def describe(self) -> str:
+        return "become root of the user namespace"
+
+    def execute(self, context: Context) -> None:
+        os.setresgid(0, 0, 0)
+        os.setgroups([])
+        os.setresuid(0, 0, 0)
+
+
+class SetHostname(NamedTuple):
+    name: str
+
+    def describe(self) -> str:
+        return f"set hostname {self.name}"
+
+    def execute(self, context: Context) -> None:
+        socket.sethostname(self.name)
+
+
+class SetDomainname(NamedTuple):
+    name: str
+
+    def describe(self) -> str:
+        return f"set domainname {self.name}"
+
+    def execute(self, context: Context) -> None:
+        with open("/proc/sys/kernel/domainname", "w", encoding="utf-8") as file:
+            file.write(self.name)
+
+
+class ConfigureLink(NamedTuple):
+    name: str
+    addresses: list[str]
+    gateways: list[str]
+
+    def describe(self) -> str:
+        return f"configure {self.name}: {self.addresses} via {self.gateways}"
+
+    def execute(self, context: Context) -> None:
+        with rtnetlink.RouteSocket() as route:
+            route.configure(self.name, self.addresses, self.gateways)
+
+
+class RaiseLoopback(NamedTuple):
+    def describe(self) -> str:
+        return "raise lo"
+
+    def execute(self, context: Context) -> None:
+        with rtnetlink.RouteSocket() as route:
+            route.raise_loopback()
+
+
+# --- init: the file system ---
+
+
+class IsolateMounts(NamedTuple):
+    """Nothing mounted here shows outside; `flags` MS_PRIVATE or MS_SLAVE, with MS_REC."""
+
+    flags: int
+
+    def describe(self) -> str:
+        return f"make mounts {'private' if self.flags & const.MS_PRIVATE else 'slaves'}"
+
+    def execute(self, context: Context) -> None:
+        mount.mount(None, "/", None, self.flags)
+
+
+class MountRoot(NamedTuple):
+    """The root file system: a detached mount put over the directory `at`, in this namespace only."""
+
+    fstype: str
+    source: str
+    options: list[str]
+    attributes: int
+    at: str
+
+    def describe(self) -> str:
+        return f"mount {self.fstype} root at {self.at}"
+
+    def execute(self, context: Context) -> None:
+        if self.fstype == "bind":
+            tree = mount.open_tree(self.source, const.OPEN_TREE_CLONE | const.AT_RECURSIVE)
+        else:
+            tree = mount.detached_mount(self.fstype, self.source, self.options, self.attributes)
+        try:
+            mount.move_mount(tree, self.at)
+        finally:
+            os.close(tree)
+        os.chdir(self.at)
+        context.root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+class MountInside(NamedTuple):
+    """A new file system at a path of the container; with `copy_up` a tmpfs that begins with what it covers."""
+
+    fstype: str
+    source: str
+    options: list[str]
+    attributes: int
+    target: str
+
+    def describe(self) -> str:
+        return f"mount {self.fstype} at {self.target} ({','.join(self.options)})"
+
+    def execute(self, context: Context) -> None:
+        tree = mount.detached_mount(self.fstype, self.source, self.options, self.attributes)
+        try:
+            place = path.make_mountpoint(context.root, self.target, directory=True)
+            try:
+                mount.move_mount(tree, place)
+            finally:
+                os.close(place)
+        finally:
+            os.close(tree)
+
+
+class BindInside(NamedTuple):
+    """A part of the host's tree at a path of the container. `attributes` MOUNT_ATTR_*, `propagation` MS_*."""
+
+    source: str
+    target: str
+    recursive: bool
+    attributes: int
+    attributes_recursive: bool
+    propagation: int
+
+    def describe(self) -> str:
+        return f"bind {self.source} at {self.target}"
+
+    def execute(self, context: Context) -> None:
+        recursive = const.AT_RECURSIVE if self.recursive else 0
+        tree = mount.open_tree(self.source, const.OPEN_TREE_CLONE | recursive)
+        try:
+            whole = const.AT_RECURSIVE if self.recursive else 0
+            if self.propagation:
+                mount.mount_setattr(tree, "", const.AT_EMPTY_PATH | whole, propagation=self.propagation)
+            if self.attributes:
+                deep = whole if self.attributes_recursive else 0
+                mount.mount_setattr(tree, "", const.AT_EMPTY_PATH | deep, attr_set=self.attributes)
+            directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+            place = path.make_mountpoint(context.root, self.target, directory)
+            try:
+                mount.move_mount(tree, place)
+            finally:
+                os.close(place)
+        finally:
+            os.close(tree)
+
+
+class MakeDevice(NamedTuple):
+    """`kind` is the S_IF* part of the mode."""
+
+    path: str
+    kind: int
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"make device {self.path} {self.major}:{self.minor}"
+
+    def execute(self, context: Context) -> None:
+        parent, _, name = self.path.rpartition("/")
+        directory = path.make_directories(context.root, parent)
+        try:
+            os.mknod(name, self.kind | self.mode, os.makedev(self.major, self.minor), dir_fd=directory)
+            os.chmod(f"/proc/self/fd/{directory}/{name}", self.mode)
+            if self.uid or self.gid:
+                os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(directory)
+
+
+class MakeLink(NamedTuple):
+    target: str
+    path: str
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.target}"
+
+    def execute(self, context: Context) -> None:
+        parent, _, name = self.path.rpartition("/")
+        directory = path.make_directories(context.root, parent)
+        try:
+            os.symlink(self.target, name, dir_fd=directory)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(directory)
+
+
+class MakeWorkingDirectory(NamedTuple):
+    path: str
+
+    def describe(self) -> str:
+        return f"make working directory {self.path}"
+
+    def execute(self, context: Context) -> None:
+        os.close(path.make_directories(context.root, self.path))
+
+
+class PivotRoot(NamedTuple):
+    """The working directory becomes the root; the old one is detached (pivot_root(2), "." over ".")."""
+
+    def describe(self) -> str:
+        return "pivot root"
+
+    def execute(self, context: Context) -> None:
+        mount.pivot_root(".", ".")
+        mount.mount(None, ".", None, const.MS_SLAVE | const.MS_REC)  # the umount must not travel to the host
+        mount.umount2(".", const.MNT_DETACH)
+        os.chdir("/")
+        os.close(context.root)
+        context.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+class RootPropagation(NamedTuple):
+    flags: int
+
+    def describe(self) -> str:
+        return f"set propagation of / to {self.flags:#x}"
+
+    def execute(self, context: Context) -> None:
+        mount.mount(None, "/", None, self.flags)
+
+
+class ReadonlyRoot(NamedTuple):
+    def describe(self) -> str:
+        return "make / read-only"
+
+    def execute(self, context: Context) -> None:
+        mount.mount_setattr(const.AT_FDCWD, "/", 0, attr_set=const.MOUNT_ATTR_RDONLY)
+
+
+class MaskPath(NamedTuple):
+    """Covers a file with /dev/null and a directory with an empty read-only tmpfs; what is not there needs no mask."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+    def execute(self, context: Context) -> None:
+        try:
+            place = path.open_in_root(context.root, self.path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            if stat.S_ISDIR(os.fstat(place).st_mode):
+                tree = mount.detached_mount("tmpfs", "tmpfs", ["size=0k"], const.MOUNT_ATTR_RDONLY)
+            else:
+                tree = mount.open_tree("/dev/null", const.OPEN_TREE_CLONE)
+            try:
+                mount.move_mount(tree, place)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(place)
+
+
+class ReadonlyPath(NamedTuple):
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+    def execute(self, context: Context) -> None:
+        try:
+            place = path.open_in_root(context.root, self.path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            tree = mount.open_tree("", const.OPEN_TREE_CLONE | const.AT_EMPTY_PATH | const.AT_RECURSIVE, place)
+            try:
+                everything = const.AT_EMPTY_PATH | const.AT_RECURSIVE
+                mount.mount_setattr(tree, "", everything, attr_set=const.MOUNT_ATTR_RDONLY)
+                mount.move_mount(tree, place)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(place)
+
+
+class SetSysctl(NamedTuple):
+    key: str
+    value: str
+
+    def describe(self) -> str:
+        return f"set sysctl {self.key}={self.value}"
+
+    def execute(self, context: Context) -> None:
+        name = self.key.replace(".", "/") if "/" not in self.key else self.key
+        descriptor = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            if not path.is_proc(descriptor):
+                raise OSError(errno.EINVAL, "not on procfs", f"/proc/sys/{name}")
+            os.write(descriptor, self.value.encode())
+        finally:
+            os.close(descriptor)
+
+
+# --- init: the process ---
+
+
+class OpenConsole(NamedTuple):
+    """A terminal from the container's own devpts: its master goes to the monitor, its slave becomes 0, 1 and 2."""
+
+    height: int
+    width: int
+    bind: bool  # over /dev/console, as Docker's containers have it
+
+    def describe(self) -> str:
+        return f"open a terminal of {self.height}x{self.width}"
+
+    def execute(self, context: Context) -> None:
+        prefix = f"/proc/self/fd/{context.root}"
+        master = os.open(f"{prefix}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        fcntl.ioctl(master, termios.TIOCSPTLCK, struct.pack("=i", 0))
+        (number,) = struct.unpack("=I", fcntl.ioctl(master, termios.TIOCGPTN, b"\0" * 4))
+        slave = os.open(f"{prefix}/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        if self.height and self.width:
+            fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=HHHH", self.height, self.width, 0, 0))
+        context.console(master)
+        os.close(master)
+        if self.bind:
+            place = path.make_mountpoint(context.root, "dev/console", directory=False)
+            tree = mount.open_tree(f"{prefix}/dev/pts/{number}", const.OPEN_TREE_CLONE)
+            mount.move_mount(tree, place)
+            os.close(tree)
+            os.close(place)
+        for descriptor in (0, 1, 2):
+            os.dup2(slave, descriptor)
+        os.close(slave)
+
+
+class NewSession(NamedTuple):
+    tty: bool
+
+    def describe(self) -> str:
+        return "start a session" + (" with a controlling terminal" if self.tty else "")
+
+    def execute(self, context: Context) -> None:
+        os.setsid()
+        if self.tty:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+class OwnStreams(NamedTuple):
+    """Pipes belong to the user, so that /dev/stdout can be opened again."""
+
+    uid: int
+
+    def describe(self) -> str:
+        return f"give the streams to user {self.uid}"
+
+    def execute(self, context: Context) -> None:
+        for descriptor in (0, 1, 2):
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
+                os.fchown(descriptor, self.uid, -1)
+
+
+class SetRlimit(NamedTuple):
+    name: str
+    soft: int
+    hard: int
+
+    def describe(self) -> str:
+        return f"set {self.name} to {self.soft}:{self.hard}"
+
+    def execute(self, context: Context) -> None:
+        process.set_rlimit(self.name, self.soft, self.hard)
+
+
+class SetOomScore(NamedTuple):
+    value: int
+
+    def describe(self) -> str:
+        return f"set oom_score_adj to {self.value}"
+
+    def execute(self, context: Context) -> None:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(self.value))
+
+
+class JoinKeyring(NamedTuple):
+    name: str
+
+    def describe(self) -> str:
+        return f"join session keyring {self.name}"
+
+    def execute(self, context: Context) -> None:
+        try:
+            process.join_session_keyring(self.name)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EDQUOT):
+                raise
+
+
+class ChangeDirectory(NamedTuple):
+    path: str
+
+    def describe(self) -> str:
+        return f"change directory to {self.path}"
+
+    def execute(self, context: Context) -> None:
+        os.chdir(self.path)
+        if not os.getcwd().startswith("/"):  # a descriptor of the host had been leaked into the path (CVE-2024-21626)
+            raise OSError(errno.EPERM, "the working directory is outside of the container")
+
+
+class FindExecutable(NamedTuple):
+    """Which file will be executed, looked up in the container's PATH as execvp(3) does it."""
+
+    name: str
+    search: str
+
+    def describe(self) -> str:
+        return f"find {self.name}"
+
+    def execute(self, context: Context) -> None:
+        if "/" in self.name:
+            self._check(context, self.name)
+            return
+        failure = "executable file not found in $PATH"
+        for directory in self.search.split(":"):
+            candidate = f"{directory or '.'}/{self.name}"
+            try:
+                found = os.stat(candidate)
+            except OSError as error:
+                if error.errno == errno.EACCES:
+                    failure = "permission denied"
+                continue
+            if stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
+                context.executable = candidate
+                return
+            if stat.S_ISREG(found.st_mode):
+                failure = "permission denied"
+        context.problem = f'exec: "{self.name}": {failure}'
+        raise OSError(errno.ENOENT if "not found" in failure else errno.EACCES, failure, self.name)
+
+    def _check(self, context: Context, name: str) -> None:
+        try:
+            found = os.stat(name)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            context.problem = f'exec: "{name}": stat {name}: {reason}'
+            raise
+        if stat.S_ISDIR(found.st_mode):
+            context.problem = f'exec: "{name}": is a directory'
+            raise OSError(errno.EACCES, "is a directory", name)
+        if not found.st_mode & 0o111:
+            context.problem = f'exec: "{name}": permission denied'
+            raise OSError(errno.EACCES, "permission denied", name)
+        context.executable = name
+
+
+class BecomeUser(NamedTuple):
+    """Groups first, then the user, capabilities kept for the last steps."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+    umask: int
+
+    def describe(self) -> str:
+        return f"become {self.uid}:{self.gid} in groups {self.groups}"
+
+    def execute(self, context: Context) -> None:
+        process.set_keep_caps(True)
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+        process.set_keep_caps(False)
+        os.umask(self.umask)
+
+
+class DropBounding(NamedTuple):
+    keep: int
+
+    def describe(self) -> str:
+        return f"limit the bounding set to {self.keep:#x}"
+
+    def execute(self, context: Context) -> None:
+        caps.drop_bounding(self.keep, caps.last_cap())
+
+
+class SetCapabilities(NamedTuple):
+    """CAP_SYS_ADMIN is held on to for the seccomp filter; execve(2) computes the sets anew from the bounding set,
+    so that it is gone afterwards.
+    """
+
+    effective: int
+    permitted: int
+    inheritable: int
+    ambient: int
+    hold: int
+
+    def describe(self) -> str:
+        return f"set capabilities {self.permitted:#x}"
+
+    def execute(self, context: Context) -> None:
+        caps.clear_ambient()
+        caps.set_caps(self.effective | self.hold, self.permitted | self.hold, self.inheritable)
+        caps.raise_ambient(self.ambient)
+
+
+class NoNewPrivileges(NamedTuple):
+    def describe(self) -> str:
+        return "set no_new_privs"
+
+    def execute(self, context: Context) -> None:
+        process.set_no_new_privs()
+
+
+class ParentDeathSignal(NamedTuple):
+    """A help, not a guarantee: the container can clear it. Set after the user has changed, which clears it too."""
+
+    def describe(self) -> str:
+        return "die with the monitor"
+
+    def execute(self, context: Context) -> None:
+        process.set_parent_death_signal(9)
+
+
+class Execute(NamedTuple):
+    """The end of init: signals as a fresh process has them, the filter (base64, "": none), the program."""
+
+    arguments: list[str]
+    environment: list[str]
+    program: str
+    flags: int
+
+    def describe(self) -> str:
+        return f"execute {self.arguments[0]}"
+
+    def execute(self, context: Context) -> None:
+        arguments = [os.fsencode(word) for word in self.arguments]
+        environment = {}
+        for variable in self.environment:
+            name, _, value = variable.partition("=")
+            environment[os.fsencode(name)] = os.fsencode(value)
+        name = os.fsencode(context.executable)
+        program = base64.b64decode(self.program)
+        process.reset_inherited_state()
+        process.close_on_exec_from(3)
+        if program:
+            seccomp.load(program, self.flags)
+        try:
+            os.execve(name, arguments, environment)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            context.problem = f"exec {self.arguments[0]}: {reason}"
+            raise
+
+
+OPERATIONS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        MakeCgroup, WriteControl, WriteIdMaps, MakeVeth, JoinCgroup, JoinCgroupOfUnified, Unshare, JoinNamespace,
+        AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, ConfigureLink, RaiseLoopback, IsolateMounts, MountRoot,
+        MountInside, BindInside, MakeDevice, MakeLink, MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,
+        MaskPath, ReadonlyPath, SetSysctl, OpenConsole, NewSession, OwnStreams, SetRlimit, SetOomScore, JoinKeyring,
+        ChangeDirectory, FindExecutable, BecomeUser, DropBounding, SetCapabilities, NoNewPrivileges,
+        ParentDeathSignal, Execute,
+    )
+}  # fmt: skip
+
+
+def encode(operations: list[Any]) -> list[list[Any]]:
+    """A plan as JSON-ready lists."""
+    return [[type(operation).__name__, *operation] for operation in operations]
+
+
+def decode(plan: list[list[Any]]) -> list[Operation]:
+    return [cast(Operation, OPERATIONS[name](*fields)) for name, *fields in plan]
