@@ -31,14 +31,15 @@ class clone_args(ctypes.Structure):
     )
 
 
-def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
+def clone(flags: int, *, cgroup_fd: int = -1, exit_signal: int = signal.SIGCHLD) -> tuple[int, int]:
     """Forks with namespaces: (pid, pidfd) in the parent, (0, -1) in the child. Raises OSError.
 
-    With `cgroup_fd`, a directory of the v2 tree, the child is born in that cgroup. The interpreter is told before and
+    With `cgroup_fd`, a directory of the v2 tree, the child is born in that cgroup. CLONE_PARENT wants
+    `exit_signal` 0: the child takes over its creator's. The interpreter is told before and
     after, as os.fork() does it, so that its locks and its notion of the main thread are right in the child.
     """
     descriptor = ctypes.c_int(-1)
-    arguments = clone_args(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(descriptor), exit_signal=signal.SIGCHLD)
+    arguments = clone_args(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(descriptor), exit_signal=exit_signal)
     if cgroup_fd >= 0:
         arguments.flags |= CLONE_INTO_CGROUP
         arguments.cgroup = cgroup_fd

@@ -18,6 +18,9 @@ import termios
 from typing import Any, NamedTuple, Protocol, cast
 
 from kist.kernel import caps, cgroup, const, mount, ns, path, process, rtnetlink, seccomp
+from kist.monitor import users
+
+_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # asm-generic/ioctls.h
 
 
 class Context:
@@ -30,6 +33,7 @@ class Context:
         self.sync: socket.socket | None = None  # init's end of the wire to the monitor
         self.root = -1  # O_PATH descriptor of the new root
         self.executable = ""
+        self.identity = users.Identity(0, 0, [], "/")
         self.problem = ""  # what an operation has to say about its failure beyond the errno
 
     def console(self, descriptor: int) -> None:
@@ -58,7 +62,7 @@ class MakeCgroup(NamedTuple):
 
 
 class WriteControl(NamedTuple):
-    """A control file of a cgroup. `optional`: the value asks for what holds anyway, so a kernel without it may refuse."""
+    """A control file of a cgroup. `optional`: a kernel without it may refuse, the value asks for what holds anyway."""
 
     path: str
     value: str
@@ -115,19 +119,6 @@ class JoinCgroup(NamedTuple):
 
     def execute(self, context: Context) -> None:
         cgroup.join_v1(context.layout, self.name)
-
-
-class JoinCgroupOfUnified(NamedTuple):
-    """Into the v2 tree by writing, for a process that is not born there (exec)."""
-
-    name: str
-
-    def describe(self) -> str:
-        return f"join cgroup {self.name} of the unified tree"
-
-    def execute(self, context: Context) -> None:
-        if context.layout.unified:
-            cgroup.write(f"{context.layout.unified}/{self.name}/cgroup.procs", "0")
 
 
 class Unshare(NamedTuple):
@@ -284,6 +275,23 @@ class MountInside(NamedTuple):
                 os.close(place)
         finally:
             os.close(tree)
+
+
+class RemountInside(NamedTuple):
+    """Changes attributes of what is mounted at a path of the container."""
+
+    target: str
+    attributes: int
+
+    def describe(self) -> str:
+        return f"set attributes {self.attributes:#x} of {self.target}"
+
+    def execute(self, context: Context) -> None:
+        place = path.open_in_root(context.root, self.target, os.O_PATH)
+        try:
+            mount.mount_setattr(place, "", const.AT_EMPTY_PATH, attr_set=self.attributes)
+        finally:
+            os.close(place)
 
 
 class BindInside(NamedTuple):
@@ -491,8 +499,8 @@ class OpenConsole(NamedTuple):
     def execute(self, context: Context) -> None:
         prefix = f"/proc/self/fd/{context.root}"
         master = os.open(f"{prefix}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        fcntl.ioctl(master, termios.TIOCSPTLCK, struct.pack("=i", 0))
-        (number,) = struct.unpack("=I", fcntl.ioctl(master, termios.TIOCGPTN, b"\0" * 4))
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
+        (number,) = struct.unpack("=I", fcntl.ioctl(master, _TIOCGPTN, b"\0" * 4))
         slave = os.open(f"{prefix}/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         if self.height and self.width:
             fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=HHHH", self.height, self.width, 0, 0))
@@ -524,15 +532,13 @@ class NewSession(NamedTuple):
 class OwnStreams(NamedTuple):
     """Pipes belong to the user, so that /dev/stdout can be opened again."""
 
-    uid: int
-
     def describe(self) -> str:
-        return f"give the streams to user {self.uid}"
+        return "give the streams to the user"
 
     def execute(self, context: Context) -> None:
         for descriptor in (0, 1, 2):
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
-                os.fchown(descriptor, self.uid, -1)
+                os.fchown(descriptor, context.identity.uid, -1)
 
 
 class SetRlimit(NamedTuple):
@@ -630,22 +636,46 @@ class FindExecutable(NamedTuple):
         context.executable = name
 
 
+class ResolveUser(NamedTuple):
+    """Looks the user up in the container's own files; OwnStreams and BecomeUser use what it found."""
+
+    user: str
+    extra_groups: list[str]
+
+    def describe(self) -> str:
+        return f"look up user {self.user or 'root'}"
+
+    def execute(self, context: Context) -> None:
+        try:
+            context.identity = users.resolve(
+                self.user, self.extra_groups, self._read(context, "etc/passwd"), self._read(context, "etc/group")
+            )
+        except users.UnknownUser as error:
+            context.problem = str(error)
+            raise OSError(errno.EINVAL, str(error)) from error
+
+    @staticmethod
+    def _read(context: Context, name: str) -> bytes:
+        try:
+            return path.read_file_in_root(context.root, name, 16 << 20)
+        except OSError:
+            return b""
+
+
 class BecomeUser(NamedTuple):
     """Groups first, then the user, capabilities kept for the last steps."""
 
-    uid: int
-    gid: int
-    groups: list[int]
     umask: int
 
     def describe(self) -> str:
-        return f"become {self.uid}:{self.gid} in groups {self.groups}"
+        return "become the user"
 
     def execute(self, context: Context) -> None:
+        identity = context.identity
         process.set_keep_caps(True)
-        os.setgroups(self.groups)
-        os.setresgid(self.gid, self.gid, self.gid)
-        os.setresuid(self.uid, self.uid, self.uid)
+        os.setgroups(identity.groups)
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
         process.set_keep_caps(False)
         os.umask(self.umask)
 
@@ -711,18 +741,17 @@ class Execute(NamedTuple):
 
     def execute(self, context: Context) -> None:
         arguments = [os.fsencode(word) for word in self.arguments]
-        environment = {}
-        for variable in self.environment:
-            name, _, value = variable.partition("=")
-            environment[os.fsencode(name)] = os.fsencode(value)
-        name = os.fsencode(context.executable)
+        pairs = (variable.partition("=") for variable in self.environment)
+        environment = {os.fsencode(name): os.fsencode(value) for name, _, value in pairs}
+        environment.setdefault(b"HOME", os.fsencode(context.identity.home or "/"))
+        executable = os.fsencode(context.executable)
         program = base64.b64decode(self.program)
         process.reset_inherited_state()
         process.close_on_exec_from(3)
         if program:
             seccomp.load(program, self.flags)
         try:
-            os.execve(name, arguments, environment)
+            os.execve(executable, arguments, environment)
         except OSError as error:
             reason = (error.strerror or "").lower()
             context.problem = f"exec {self.arguments[0]}: {reason}"
@@ -732,11 +761,12 @@ class Execute(NamedTuple):
 OPERATIONS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        MakeCgroup, WriteControl, WriteIdMaps, MakeVeth, JoinCgroup, JoinCgroupOfUnified, Unshare, JoinNamespace,
+        MakeCgroup, WriteControl, WriteIdMaps, MakeVeth, JoinCgroup, Unshare, JoinNamespace,
         AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, ConfigureLink, RaiseLoopback, IsolateMounts, MountRoot,
-        MountInside, BindInside, MakeDevice, MakeLink, MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,
+        MountInside, RemountInside, BindInside, MakeDevice, MakeLink,
+        MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,
         MaskPath, ReadonlyPath, SetSysctl, OpenConsole, NewSession, OwnStreams, SetRlimit, SetOomScore, JoinKeyring,
-        ChangeDirectory, FindExecutable, BecomeUser, DropBounding, SetCapabilities, NoNewPrivileges,
+        ChangeDirectory, FindExecutable, ResolveUser, BecomeUser, DropBounding, SetCapabilities, NoNewPrivileges,
         ParentDeathSignal, Execute,
     )
 }  # fmt: skip

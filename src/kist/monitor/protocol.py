@@ -55,7 +55,7 @@ class Receiver:
         self._descriptors: deque[int] = deque()
 
     def read(self, connection: socket.socket) -> list[tuple[Message, list[int]]]:
-        """One recvmsg(2) and the messages it completed. Raises Closed at the end, BlockingIOError when there is none."""
+        """One recvmsg(2) and the messages it completed. Raises Closed at the end."""
         data, ancillary, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -1,0 +1,46 @@
+"""The child's half of a start: from clone(2) to execve(2), one operation after the other.
+
+Nothing is imported here, nothing is printed, no traceback is made: from the pivot on, every file Python might open
+belongs to the container. What fails leaves as JSON on the wire to the monitor: the operation, the errno, the words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from kist.monitor.operations import Context, Operation
+
+
+def run(operations: list[Operation], context: Context, stdio: tuple[int, int, int]) -> None:
+    """Never returns: the process becomes the container's, or ends with status 1 after telling why."""
+    current = "take over the streams"
+    try:
+        for target, descriptor in enumerate(stdio):
+            if descriptor >= 0:
+                os.dup2(descriptor, target)
+        for operation in operations:
+            current = operation.describe()
+            operation.execute(context)
+        current = "execute"
+    except BaseException as error:
+        tell(context.sync, current, context.problem, error)
+    os._exit(1)
+
+
+def tell(sync: socket.socket | None, operation: str, problem: str, error: BaseException) -> None:
+    """Says to the monitor what failed."""
+    number = error.errno if isinstance(error, OSError) and error.errno else 0
+    if isinstance(error, OSError):
+        words = error.strerror or os.strerror(number)
+        if error.filename:
+            words = f"{error.filename}: {words}"
+    else:
+        words = f"{type(error).__name__}: {error}"
+    message = {"operation": operation, "errno": number, "message": words, "problem": problem}
+    if sync is not None:
+        try:
+            sync.send(b"failed" + json.dumps(message).encode())
+        except OSError:
+            pass

@@ -1,0 +1,196 @@
+"""Bringing processes to life: the container's init, and execs beside it. The parent's half; `init` is the child's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from typing import Any, NamedTuple
+
+from kist.kernel import cgroup, const, ns, pidfd
+from kist.monitor import init
+from kist.monitor.operations import Context, Operation, decode
+from kist.monitor.protocol import Message
+
+
+class Ends(NamedTuple):
+    """A process's three streams: the child's ends, and the monitor's (-1 where there is none)."""
+
+    child: tuple[int, int, int]
+    ours: tuple[int, int, int]
+
+    def close_child(self) -> None:
+        for descriptor in self.child:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def close_ours(self) -> None:
+        for descriptor in self.ours:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def make_pipes(stdin: bool, stdout: bool, stderr: bool) -> Ends:
+    """A pipe for each stream that is wanted, /dev/null for the others."""
+    child, ours = [], []
+    for number, wanted in enumerate((stdin, stdout, stderr)):
+        if not wanted:
+            child.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+            ours.append(-1)
+            continue
+        read, write = os.pipe2(os.O_CLOEXEC)
+        child.append(read if number == 0 else write)
+        ours.append(write if number == 0 else read)
+    return Ends((child[0], child[1], child[2]), (ours[0], ours[1], ours[2]))
+
+
+NO_STREAMS = Ends((-1, -1, -1), (-1, -1, -1))
+
+
+class Started(NamedTuple):
+    pid: int
+    pidfd: int
+    start_time: int  # clock ticks since boot
+    console: int  # master of the terminal, or -1
+
+
+class Failed(Exception):
+    """The plan could not be carried out; `report` says which operation, why, and in which words."""
+
+    def __init__(self, report: Message) -> None:
+        super().__init__(report)
+        self.report = report
+
+
+def start(config: dict[str, Any], before: list[Any], plan: list[Any], context: Context, ends: Ends) -> Started:
+    """Carries out the monitor's operations, clones, and waits until the program runs. Raises Failed."""
+    operations: list[Operation] = decode(plan)
+    early, late = _split(decode(before))
+    _execute(early, context)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    group = _cgroup_descriptor(context)
+    try:
+        if config["pid_namespace"]:
+            descriptor = os.open(config["pid_namespace"], os.O_RDONLY | os.O_CLOEXEC)
+            ns.setns(descriptor, const.CLONE_NEWPID)
+            os.close(descriptor)
+        pid, handle = ns.clone(config["clone_flags"], cgroup_fd=group)
+    except OSError as error:
+        raise Failed(_report("clone", error)) from error
+    finally:
+        if group >= 0:
+            os.close(group)
+    if pid == 0:
+        ours.close()
+        context.sync = theirs
+        init.run(operations, context, ends.child)
+    theirs.close()
+    context.pid = pid
+    try:
+        started_at = pidfd.start_time(pid)
+        _execute(late, context)
+        ours.send(b"go")
+        console = _await_exec(ours)
+    except (Failed, OSError) as error:
+        _end(pid, handle)
+        if isinstance(error, Failed):
+            raise
+        raise Failed(_report("start", error)) from error
+    finally:
+        ours.close()
+        ends.close_child()
+    return Started(pid, handle, started_at, console)
+
+
+def _split(operations: list[Operation]) -> tuple[list[Operation], list[Operation]]:
+    """Those that need init's pid come after clone(2)."""
+    needs_pid = ("WriteIdMaps", "MakeVeth")
+    early = [operation for operation in operations if type(operation).__name__ not in needs_pid]
+    return early, [operation for operation in operations if type(operation).__name__ in needs_pid]
+
+
+def _execute(operations: list[Operation], context: Context) -> None:
+    for operation in operations:
+        try:
+            operation.execute(context)
+        except OSError as error:
+            raise Failed(_report(operation.describe(), error)) from error
+
+
+def _cgroup_descriptor(context: Context) -> int:
+    if not context.layout.unified:
+        return -1
+    directory = f"{context.layout.unified}/{context.cgroup}"
+    return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _report(operation: str, error: OSError) -> Message:
+    words = error.strerror or str(error)
+    if error.filename:
+        words = f"{error.filename}: {words}"
+    return {"operation": operation, "errno": error.errno or 0, "message": words, "problem": ""}
+
+
+def _await_exec(sync: socket.socket) -> int:
+    """Reads what init says until its end closes, which execve(2) does. The terminal's master, or -1."""
+    console = -1
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(sync, 1 << 16, 1)
+        if descriptors:
+            console = descriptors[0]
+            os.set_inheritable(console, False)
+        elif data.startswith(b"failed"):
+            if console >= 0:
+                os.close(console)
+            raise Failed(parse_failure(data))
+        elif not data:
+            return console
+
+
+def parse_failure(data: bytes) -> Message:
+    report: Message = json.loads(data[len(b"failed") :])
+    return report
+
+
+def _end(pid: int, handle: int) -> None:
+    try:
+        pidfd.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    os.waitpid(pid, 0)
+    os.close(handle)
+
+
+def start_exec(
+    config: dict[str, Any], plan: list[Any], layout: cgroup.Layout, name: str, init_pidfd: int, ends: Ends
+) -> tuple[int, socket.socket]:
+    """Forks into the namespaces of a container: (pid of the helper to reap, wire on which pid and failures come).
+
+    The helper joins the cgroups and namespaces and clones with CLONE_PARENT, so that the monitor is the parent of the
+    new process and the helper can go.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    helper = os.fork()
+    if helper:
+        theirs.close()
+        ends.close_child()
+        return helper, ours
+    context = Context(layout, name)
+    context.sync = theirs
+    try:
+        ours.close()
+        operations = decode(plan)
+        group = _cgroup_descriptor(context)
+        cgroup.join_v1(layout, name)
+        ns.setns(init_pidfd, config["namespaces"])
+        pid, handle = ns.clone(const.CLONE_PARENT, cgroup_fd=group, exit_signal=0)
+        if pid:
+            socket.send_fds(theirs, [b"pid %d" % pid], [handle])
+            os._exit(0)
+        context.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except BaseException as error:
+        init.tell(theirs, "enter the container", "", error)
+        os._exit(1)
+    init.run(operations, context, ends.child)
+    os._exit(1)

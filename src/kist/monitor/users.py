@@ -1,0 +1,78 @@
+"""Users and groups from a container's own /etc/passwd and /etc/group (passwd(5), group(5)).
+
+Runs in init, below the new root and without the C library's databases, which would load the container's code. The
+rules, and the texts of errors, are those of moby's user package.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_HIGHEST = (1 << 31) - 1
+
+
+class Identity(NamedTuple):
+    uid: int
+    gid: int
+    groups: list[int]
+    home: str
+
+
+class UnknownUser(Exception):
+    """A name that the container's files do not know; the text is Docker's."""
+
+
+def _lines(text: bytes, fields: int) -> list[list[str]]:
+    rows = []
+    for line in text.decode("utf-8", "surrogateescape").split("\n"):
+        parts = line.strip().split(":")
+        if len(parts) >= fields and parts[0] and parts[2].isdigit():
+            rows.append(parts)
+    return rows
+
+
+def _number(text: str) -> int:
+    """A user or group id, -1 when it is a name. Raises UnknownUser out of range."""
+    if not text.isdigit():
+        return -1
+    number = int(text)
+    if number > _HIGHEST:
+        raise UnknownUser("uids and gids must be in range 0-2147483647")
+    return number
+
+
+def resolve(spec: str, extra: list[str], passwd: bytes, group: bytes) -> Identity:
+    """`user`, `uid`, `user:group` or "" (root) with additional groups. Raises UnknownUser."""
+    user, _, group_name = spec.partition(":")
+    uid, gid, home, name = _user(user, passwd)
+    groups: list[int] = []
+    rows = _lines(group, 3)
+    if group_name:
+        gid = _group(group_name, rows)
+    elif name:
+        groups = [int(row[2]) for row in rows if len(row) > 3 and name in row[3].split(",")]
+    for one in extra:
+        number = _group(one, rows)
+        if number not in groups:
+            groups.append(number)
+    return Identity(uid, gid, groups, home)
+
+
+def _user(user: str, passwd: bytes) -> tuple[int, int, str, str]:
+    wanted = _number(user) if user else 0
+    for row in _lines(passwd, 6):
+        if (row[0] == user and user) or int(row[2]) == wanted:
+            return int(row[2]), int(row[3] or 0), row[5], row[0]
+    if wanted < 0:
+        raise UnknownUser(f"unable to find user {user}: no matching entries in passwd file")
+    return wanted, 0, "/", ""
+
+
+def _group(name: str, rows: list[list[str]]) -> int:
+    number = _number(name)
+    for row in rows:
+        if row[0] == name or int(row[2]) == number:
+            return int(row[2])
+    if number < 0:
+        raise UnknownUser(f"unable to find group {name}: no matching entries in group file")
+    return number

@@ -1,0 +1,57 @@
+"""What the engine tells the runtime about a container it is to start."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kist.model.mount import Mount
+from kist.model.network import Link
+from kist.runtime.oci import Spec
+
+
+class LogSetup(msgspec.Struct, frozen=True):
+    """Where the monitor writes the json-file log; `path` empty: nothing is written (driver none)."""
+
+    path: str = ""
+    max_size: int | None = None  # bytes
+    max_files: int = 1
+    attrs: dict[str, str] | None = None
+
+
+class LaunchRequest(msgspec.Struct, frozen=True):
+    container_id: str
+    spec: Spec
+    user: str  # `user[:group]`, looked up in the container's own files
+    extra_groups: tuple[str, ...]
+    rootfs: tuple[Mount, ...]  # the first is the root, the others are mounted inside
+    links: tuple[Link, ...]
+    log: LogSetup
+    run_dir: str  # <exec-root>/containers/<id>: the monitor's socket, exit file; private to root
+    root_dir: str  # an empty directory over which the root is mounted, in the container's namespace only
+    cgroup: str  # below each hierarchy's root
+    open_stdin: bool = False
+    stdin_once: bool = False
+    seccomp_program: bytes = b""
+    seccomp_flags: int = 0
+    loopback: bool = True  # a network namespace of its own, whose lo is to be raised
+
+
+class ExecRequest(msgspec.Struct, frozen=True):
+    """A process beside the container's first."""
+
+    exec_id: str
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    extra_groups: tuple[str, ...]
+    tty: bool
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    console_size: tuple[int, int]
+    capabilities: tuple[str, ...]
+    no_new_privileges: bool
+    seccomp_program: bytes = b""
+    seccomp_flags: int = 0
+    user_namespace: bool = False

@@ -1,0 +1,338 @@
+"""From an OCI configuration to the operations that make it true. Pure: nothing here touches the kernel.
+
+The order is what matters: cgroups before anything else, mounts before the pivot, paths masked after it, the network
+once the monitor has made the links, identity and capabilities last, and the seccomp filter in the very last step.
+"""
+
+from __future__ import annotations
+
+import base64
+import stat
+from typing import Any
+
+from kist.kernel import caps, const, process
+from kist.kernel.cgroup import Layout
+from kist.monitor import operations as do
+from kist.runtime import cgroups, oci
+from kist.runtime.launch import ExecRequest, LaunchRequest
+
+NAMESPACES = {
+    "mount": const.CLONE_NEWNS,
+    "uts": const.CLONE_NEWUTS,
+    "ipc": const.CLONE_NEWIPC,
+    "pid": const.CLONE_NEWPID,
+    "network": const.CLONE_NEWNET,
+    "user": const.CLONE_NEWUSER,
+    "cgroup": const.CLONE_NEWCGROUP,
+}
+# fstab words -> MOUNT_ATTR_* to set; the negative ones are the default.
+_ATTRIBUTES = {
+    "ro": const.MOUNT_ATTR_RDONLY,
+    "nosuid": const.MOUNT_ATTR_NOSUID,
+    "nodev": const.MOUNT_ATTR_NODEV,
+    "noexec": const.MOUNT_ATTR_NOEXEC,
+    "noatime": const.MOUNT_ATTR_NOATIME,
+    "nodiratime": const.MOUNT_ATTR_NODIRATIME,
+    "strictatime": const.MOUNT_ATTR_STRICTATIME,
+}
+_IGNORED = frozenset({"rw", "suid", "dev", "exec", "atime", "diratime", "relatime", "async", "bind", "rbind", "rro"})
+PROPAGATION = {
+    "private": const.MS_PRIVATE,
+    "slave": const.MS_SLAVE,
+    "shared": const.MS_SHARED,
+    "unbindable": const.MS_UNBINDABLE,
+    "rprivate": const.MS_PRIVATE | const.MS_REC,
+    "rslave": const.MS_SLAVE | const.MS_REC,
+    "rshared": const.MS_SHARED | const.MS_REC,
+    "runbindable": const.MS_UNBINDABLE | const.MS_REC,
+}
+_DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+_SYMLINKS = (
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+    ("pts/ptmx", "dev/ptmx"),
+    ("/proc/kcore", "dev/core"),
+)
+
+
+def launch_message(request: LaunchRequest, layout: Layout) -> dict[str, Any]:
+    """The message that starts a container: what the monitor must know, its operations, init's operations."""
+    return {
+        "command": "launch",
+        "config": _config(request),
+        "before": do.encode(monitor_operations(request, layout)),
+        "init": do.encode(init_operations(request, layout)),
+    }
+
+
+def _config(request: LaunchRequest) -> dict[str, Any]:
+    flags, pid_path, own_pids = 0, "", False
+    for namespace in request.spec.linux.namespaces:
+        if namespace.type == "pid":
+            own_pids = not namespace.path
+            pid_path = namespace.path
+        if not namespace.path and namespace.type != "cgroup":
+            flags |= NAMESPACES[namespace.type]
+    return {
+        "id": request.container_id,
+        "tty": request.spec.process.terminal,
+        "open_stdin": request.open_stdin,
+        "stdin_once": request.stdin_once,
+        "run_dir": request.run_dir,
+        "cgroup": request.cgroup,
+        "clone_flags": flags,
+        "pid_namespace": pid_path,
+        "shares_pids": not own_pids,
+        "log": {
+            "path": request.log.path,
+            "max_size": request.log.max_size,
+            "max_files": request.log.max_files,
+            "attrs": request.log.attrs,
+        },
+    }
+
+
+def monitor_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
+    """Outside the container: cgroups and limits, id maps, links."""
+    linux = request.spec.linux
+    found: list[do.Operation] = [do.MakeCgroup(request.cgroup)]
+    found += cgroups.writes(layout, request.cgroup, linux.resources or oci.Resources())
+    if linux.uid_mappings:
+        uids = [[one.container_id, one.host_id, one.size] for one in linux.uid_mappings]
+        gids = [[one.container_id, one.host_id, one.size] for one in linux.gid_mappings]
+        found.append(do.WriteIdMaps(uids, gids))
+    found += [do.MakeVeth(link.host_name, link.bridge_index, link.name, link.mac, link.mtu) for link in request.links]
+    return found
+
+
+def init_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
+    """Inside: everything between clone and exec."""
+    spec = request.spec
+    own = {namespace.type for namespace in spec.linux.namespaces if not namespace.path}
+    return [
+        do.JoinCgroup(request.cgroup),
+        *_namespaces(spec, own),
+        *_root(request, layout),
+        *_identity(spec, own),
+        *_network(request, "user" not in own),
+        *[do.SetSysctl(key, value) for key, value in spec.linux.sysctl.items()],
+        *_confine(spec),
+        *_process(request),
+    ]
+
+
+def _namespaces(spec: oci.Spec, own: set[str]) -> list[do.Operation]:
+    found: list[do.Operation] = [
+        do.JoinNamespace(namespace.path, NAMESPACES[namespace.type])
+        for namespace in spec.linux.namespaces
+        if namespace.path and namespace.type != "pid"
+    ]
+    if "user" in own:
+        found += [do.AwaitMonitor(), do.BecomeRoot()]
+    if "cgroup" in own:
+        found.append(do.Unshare(const.CLONE_NEWCGROUP))
+    return found
+
+
+def _root(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
+    spec = request.spec
+    outside = PROPAGATION.get(spec.linux.rootfs_propagation, const.MS_SLAVE)
+    travels = const.MS_SLAVE if outside & (const.MS_SLAVE | const.MS_SHARED) else const.MS_PRIVATE
+    found: list[do.Operation] = [do.IsolateMounts(travels | const.MS_REC)]
+    root, *inside = request.rootfs
+    attributes, options, _ = split_options(root.options)
+    found.append(do.MountRoot(root.type, root.source, options, attributes, request.root_dir))
+    for layer in inside:
+        found.append(_mount(oci.Mount(layer.target, layer.type, layer.source, layer.options)))
+    mounted_dev = False
+    for mount in spec.mounts:
+        if mount.type == "cgroup":
+            found += _cgroup_mounts(mount, layout)
+            continue
+        if not mounted_dev and mount.destination not in ("/proc", "/dev"):
+            mounted_dev = True
+            found += _devices(spec)
+        found.append(_mount(mount))
+    if not mounted_dev:
+        found += _devices(spec)
+    if spec.process.terminal:
+        size = spec.process.console_size or {}
+        found.append(do.OpenConsole(size.get("height", 0), size.get("width", 0), True))
+    found.append(do.MakeWorkingDirectory(spec.process.cwd))
+    found.append(do.PivotRoot())
+    if spec.linux.rootfs_propagation in PROPAGATION:
+        found.append(do.RootPropagation(PROPAGATION[spec.linux.rootfs_propagation]))
+    return found
+
+
+def split_options(words: tuple[str, ...]) -> tuple[int, list[str], int]:
+    """fstab words as (MOUNT_ATTR_*, options for the file system, MS_* propagation)."""
+    attributes, options, propagation = 0, [], 0
+    for word in words:
+        if word in _ATTRIBUTES:
+            attributes |= _ATTRIBUTES[word]
+        elif word in PROPAGATION:
+            propagation |= PROPAGATION[word]
+        elif word not in _IGNORED:
+            options.append(word)
+    return attributes, options, propagation
+
+
+def _mount(mount: oci.Mount) -> do.Operation:
+    attributes, options, propagation = split_options(mount.options)
+    target = mount.destination
+    if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
+        recursive = "rbind" in mount.options
+        deep = "rro" in mount.options
+        return do.BindInside(mount.source, target, recursive, attributes, deep, propagation)
+    return do.MountInside(mount.type, mount.source, options, attributes, target)
+
+
+def _cgroup_mounts(mount: oci.Mount, layout: Layout) -> list[do.Operation]:
+    """The container's own view: its cgroup namespace's root in each hierarchy."""
+    attributes, _, _ = split_options(mount.options)
+    if layout.is_v2:
+        return [do.MountInside("cgroup2", "cgroup", [], attributes, mount.destination)]
+    found: list[do.Operation] = [
+        do.MountInside("tmpfs", "tmpfs", ["mode=755"], attributes & ~const.MOUNT_ATTR_RDONLY, mount.destination)
+    ]
+    for point in dict.fromkeys(layout.v1.values()):
+        names = [name for name, where in layout.v1.items() if where == point]
+        options = list(names)
+        if any(name.startswith("name=") for name in names):
+            options.append("none")
+        directory = point.rsplit("/", 1)[1]
+        found.append(do.MountInside("cgroup", "cgroup", options, attributes, f"{mount.destination}/{directory}"))
+        if "," in directory or len(names) > 1:
+            found += [do.MakeLink(directory, f"{mount.destination}/{name}") for name in names if name != directory]
+    if attributes & const.MOUNT_ATTR_RDONLY:
+        found.append(do.RemountInside(mount.destination, attributes))
+    return found
+
+
+def _devices(spec: oci.Spec) -> list[do.Operation]:
+    found: list[do.Operation] = []
+    mapped = any(namespace.type == "user" for namespace in spec.linux.namespaces)
+    for device in spec.linux.devices:
+        name = device.path.lstrip("/")
+        if mapped:  # mknod is not allowed in a user namespace: the host's node is bound
+            found.append(do.BindInside(device.path, name, False, 0, False, 0))
+            continue
+        kind = _DEVICE_KINDS[device.type]
+        found.append(
+            do.MakeDevice(name, kind, device.major, device.minor, device.file_mode & 0o7777, device.uid, device.gid)
+        )
+    found += [do.MakeLink(target, name) for target, name in _SYMLINKS]
+    return found
+
+
+def _identity(spec: oci.Spec, own: set[str]) -> list[do.Operation]:
+    found: list[do.Operation] = []
+    if spec.hostname and "uts" in own:
+        found.append(do.SetHostname(spec.hostname))
+    if spec.domainname and "uts" in own:
+        found.append(do.SetDomainname(spec.domainname))
+    return found
+
+
+def _network(request: LaunchRequest, wait: bool) -> list[do.Operation]:
+    found: list[do.Operation] = [do.AwaitMonitor()] if wait else []
+    for link in request.links:
+        gateways = [gateway for gateway in (link.gateway4, link.gateway6) if gateway]
+        found.append(do.ConfigureLink(link.name, list(link.addresses), gateways))
+    if not request.links and request.loopback:
+        found.append(do.RaiseLoopback())
+    return found
+
+
+def _confine(spec: oci.Spec) -> list[do.Operation]:
+    found: list[do.Operation] = [do.ReadonlyPath(path) for path in spec.linux.readonly_paths]
+    found += [do.MaskPath(path) for path in spec.linux.masked_paths]
+    if spec.root.readonly:
+        found.append(do.ReadonlyRoot())
+    return found
+
+
+def _process(request: LaunchRequest) -> list[do.Operation]:
+    spec = request.spec
+    return _steps(
+        spec.process,
+        request.user,
+        request.extra_groups,
+        request.seccomp_program,
+        request.seccomp_flags,
+        f"_kist.{request.container_id[:12]}",
+    )
+
+
+def _steps(
+    spec: oci.Process, user: str, groups: tuple[str, ...], program: bytes, flags: int, keyring: str
+) -> list[do.Operation]:
+    capabilities = spec.capabilities or oci.Capabilities()
+    hold = 0 if spec.no_new_privileges or not program else caps.mask(["CAP_SYS_ADMIN"])
+    search = next((one[5:] for one in spec.env if one.startswith("PATH=")), "")
+    found: list[do.Operation] = [do.ResolveUser(user, list(groups)), do.NewSession(spec.terminal), do.OwnStreams()]
+    if keyring:
+        found.append(do.JoinKeyring(keyring))
+    if spec.oom_score_adj is not None:
+        found.append(do.SetOomScore(spec.oom_score_adj))
+    found += [do.SetRlimit(one.type, one.soft, one.hard) for one in spec.rlimits]
+    found += [
+        do.ChangeDirectory(spec.cwd),
+        do.DropBounding(caps.mask(list(capabilities.bounding))),
+        do.BecomeUser(0o022 if spec.user.umask is None else spec.user.umask),
+        do.SetCapabilities(
+            caps.mask(list(capabilities.effective)),
+            caps.mask(list(capabilities.permitted)),
+            caps.mask(list(capabilities.inheritable)),
+            caps.mask(list(capabilities.ambient)),
+            hold,
+        ),
+        do.FindExecutable(spec.args[0], search),
+    ]
+    if spec.no_new_privileges:
+        found.append(do.NoNewPrivileges())
+    found.append(do.ParentDeathSignal())
+    found.append(do.Execute(list(spec.args), list(spec.env), base64.b64encode(program).decode(), flags))
+    return found
+
+
+def exec_message(request: ExecRequest, shares: dict[str, bool]) -> dict[str, Any]:
+    """The message that starts an exec. `shares`: namespaces of the container that are the host's (not joined)."""
+    namespaces = 0
+    for name, flag in NAMESPACES.items():
+        if not shares.get(name) and (name != "user" or request.user_namespace):
+            namespaces |= flag
+    process_spec = oci.Process(
+        cwd=request.cwd,
+        args=request.args,
+        env=request.env,
+        terminal=request.tty,
+        capabilities=oci.Capabilities(
+            bounding=request.capabilities, effective=request.capabilities, permitted=request.capabilities
+        ),
+        no_new_privileges=request.no_new_privileges,
+    )
+    plan: list[do.Operation] = [do.BecomeRoot()] if request.user_namespace else []
+    if request.tty:
+        plan.append(do.OpenConsole(*request.console_size, False))
+    plan += _steps(process_spec, request.user, request.extra_groups, request.seccomp_program, request.seccomp_flags, "")
+    return {
+        "command": "exec",
+        "id": request.exec_id,
+        "config": {
+            "tty": request.tty,
+            "stdin": request.stdin,
+            "stdout": request.stdout,
+            "stderr": request.stderr,
+            "namespaces": namespaces,
+        },
+        "plan": do.encode(plan),
+    }
+
+
+def rlimit_names() -> frozenset[str]:
+    """Names of ulimits that may be asked for, as in `nofile`."""
+    return frozenset(name.removeprefix("RLIMIT_").lower() for name in process.RLIMITS)
