@@ -1,0 +1,179 @@
+"""What the drivers that keep a directory per snapshot have in common: records, life cycle, removal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+from typing import BinaryIO, Protocol
+
+import msgspec
+
+from kist.kernel.libc import check, libc
+from kist.model.errors import Conflict, KistError, NotFound
+from kist.model.mount import Mount
+from kist.snapshot import unpack
+from kist.snapshot.contract import SnapshotRecord, Usage
+
+# Mount points that the runtime needs and an image may lack, and the marker by which programs know a container.
+_INIT_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "dev/mqueue", "etc", "proc", "sys")
+_INIT_FILES = (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf")
+
+
+class RecordStore(Protocol):
+    """Where records are kept: the metadata store's Records, or a dictionary in tests."""
+
+    def get(self, key: str) -> SnapshotRecord | None: ...
+    def put(self, key: str, value: SnapshotRecord) -> None: ...
+    def delete(self, key: str) -> None: ...
+    def values(self) -> list[SnapshotRecord]: ...
+
+
+class DirectoryDriver:
+    """Keeps `<root>/<number>/fs` for each snapshot. Subclasses say how parents show through."""
+
+    name = ""
+    whiteouts = unpack.Whiteouts.DELETE
+
+    def __init__(self, root: str, records: RecordStore) -> None:
+        self._root = root
+        self._records = records
+        self._lock = threading.Lock()
+        os.makedirs(root, mode=0o700, exist_ok=True)
+        numbers = [record.directory for record in records.values()]
+        numbers += [int(name) for name in os.listdir(root) if name.isdigit()]
+        self._next = max(numbers, default=0) + 1
+        self._make_init()
+
+    # --- the contract ---
+
+    def prepare(self, key: str, parent: str, *, init: bool = False) -> None:
+        with self._lock:
+            if self._records.get(key) is not None:
+                raise Conflict(f"snapshot {key} exists already")
+            if parent and not self.stat(parent).committed:
+                raise Conflict(f"snapshot {parent} is not committed, so nothing can stand on it")
+            record = SnapshotRecord(key, parent, self._next, False, init=init)
+            self._next += 1
+        self._records.put(key, record)
+        try:
+            self._make(record)
+        except OSError as error:
+            self._delete(record)
+            self._records.delete(key)
+            raise KistError(f"cannot make a snapshot in {self._root}: {error.strerror}") from error
+
+    def commit(self, name: str, key: str) -> None:
+        record = self.stat(key)
+        if record.committed:
+            raise Conflict(f"snapshot {key} is committed already")
+        if self._records.get(name) is not None:
+            raise Conflict(f"snapshot {name} exists already")
+        size = self.usage(key).size
+        self._sync()
+        self._records.put(name, msgspec.structs.replace(record, key=name, committed=True, size=size))
+        self._records.delete(key)
+
+    def remove(self, key: str) -> None:
+        record = self.stat(key)
+        children = [other.key for other in self._records.values() if other.parent == key]
+        if children:
+            raise Conflict(f"snapshot {key} has children: {children[0]}")
+        self._records.delete(key)
+        self._delete(record)
+
+    def exists(self, key: str) -> bool:
+        return self._records.get(key) is not None
+
+    def stat(self, key: str) -> SnapshotRecord:
+        record = self._records.get(key)
+        if record is None:
+            raise NotFound(f"snapshot {key}: not found")
+        return record
+
+    def directory(self, key: str) -> str:
+        """The directory that holds the snapshot's own files."""
+        return f"{self._path(self.stat(key))}/fs"
+
+    def apply(self, key: str, stream: BinaryIO) -> int:
+        """Unpacks a layer's tar over an active snapshot; bytes of its files. Raises InvalidParameter for a bad tar."""
+        try:
+            return unpack.apply_tar(self.directory(key), stream, self.whiteouts)
+        except OSError as error:
+            raise KistError(f"cannot unpack a layer: {error}") from error
+
+    def usage(self, key: str) -> Usage:
+        return tree_usage(self.directory(key))
+
+    def cleanup(self) -> None:
+        """Removes directories that no record names."""
+        known = {str(record.directory) for record in self._records.values()}
+        for name in os.listdir(self._root):
+            if name.isdigit() and name not in known:
+                _remove_tree(f"{self._root}/{name}")
+
+    def mounts(self, key: str, *, read_only: bool = False) -> tuple[Mount, ...]:
+        raise NotImplementedError
+
+    # --- for subclasses ---
+
+    def _make(self, record: SnapshotRecord) -> None:
+        raise NotImplementedError
+
+    def _path(self, record: SnapshotRecord) -> str:
+        return f"{self._root}/{record.directory}"
+
+    def _parents(self, record: SnapshotRecord) -> list[SnapshotRecord]:
+        """The parent, its parent, and so on."""
+        found = []
+        while record.parent:
+            record = self.stat(record.parent)
+            found.append(record)
+        return found
+
+    def _delete(self, record: SnapshotRecord) -> None:
+        try:
+            _remove_tree(self._path(record))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise KistError(f"cannot remove a snapshot: {error}") from error
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            check(libc.syncfs(descriptor), "syncfs", self._root)
+        finally:
+            os.close(descriptor)
+
+    def _make_init(self) -> None:
+        self.init_directory = f"{self._root}/init"
+        for name in ("", *_INIT_DIRECTORIES):
+            os.makedirs(f"{self.init_directory}/{name}", mode=0o755, exist_ok=True)
+        for name in _INIT_FILES:
+            with open(f"{self.init_directory}/{name}", "ab"):
+                os.chmod(f"{self.init_directory}/{name}", 0o755 if name == ".dockerenv" else 0o644)
+
+
+def tree_usage(directory: str) -> Usage:
+    """Bytes of regular files (each inode once) and number of inodes."""
+    size, seen = 0, set()
+    pending = [directory]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if status.st_ino in seen:
+                    continue
+                seen.add(status.st_ino)
+                if stat.S_ISREG(status.st_mode):
+                    size += status.st_size
+                elif stat.S_ISDIR(status.st_mode):
+                    pending.append(entry.path)
+    return Usage(size, len(seen))
+
+
+def _remove_tree(path: str) -> None:
+    """shutil.rmtree walks by descriptor, so a link inside leads nowhere."""
+    shutil.rmtree(path)

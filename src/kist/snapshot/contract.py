@@ -1,0 +1,57 @@
+"""The contract of snapshot drivers.
+
+A snapshot has a key. It is *active* (made by `prepare`, writable) or *committed* (made by `commit`, read-only, and the
+parent of others). `mounts` says how to mount one: the first mount is the root. Removing a snapshot that has children
+is refused. What a driver keeps on disk is recorded before it is made, so `cleanup` can remove what a crash left.
+
+    driver.prepare("layer-1", parent="")          # an empty writable snapshot
+    driver.apply("layer-1", tar_stream)           # fill it from a layer's tar
+    driver.commit("sha256:…", "layer-1")          # now an image may stand on it
+    driver.prepare("container-a", parent="sha256:…", init=True)
+    driver.mounts("container-a")                  # (Mount("overlay", …),)
+    driver.remove("container-a")
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Protocol
+
+import msgspec
+
+from kist.model.mount import Mount
+
+
+class SnapshotRecord(msgspec.Struct, frozen=True):
+    """What is remembered of a snapshot. `directory` is the driver's number for it."""
+
+    key: str
+    parent: str
+    directory: int
+    committed: bool
+    size: int = 0  # bytes of its own files, known when committed
+    init: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True):
+    size: int  # bytes
+    inodes: int
+
+
+class Snapshotter(Protocol):
+    """Raises NotFound for unknown keys, Conflict for keys that exist or have children, KistError when the disk fails.
+
+    `apply`, `remove`, `usage` and `cleanup` take long and may run in a thread; the others are quick.
+    """
+
+    name: str
+
+    def prepare(self, key: str, parent: str, *, init: bool = False) -> None: ...
+    def mounts(self, key: str, *, read_only: bool = False) -> tuple[Mount, ...]: ...
+    def apply(self, key: str, stream: BinaryIO) -> int: ...
+    def commit(self, name: str, key: str) -> None: ...
+    def remove(self, key: str) -> None: ...
+    def exists(self, key: str) -> bool: ...
+    def stat(self, key: str) -> SnapshotRecord: ...
+    def usage(self, key: str) -> Usage: ...
+    def cleanup(self) -> None: ...
+    def directory(self, key: str) -> str: ...
