@@ -1,0 +1,447 @@
+"""One connection: requests parsed by httptools, one handler at a time, keep-alive, upgrade and hand-over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http import HTTPStatus
+from urllib.parse import parse_qsl, unquote
+
+import httptools
+import msgspec
+
+log = logging.getLogger(__name__)
+_HIGH_WATER = 1 << 18  # bytes of a request's body that wait for the handler before reading pauses
+_MAX_HEAD = 1 << 16
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it had its answer."""
+
+
+class Response(msgspec.Struct):
+    """A whole answer. `body` empty and status 204 or 304: no Content-Length is sent."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = ""
+    headers: dict[str, str] = {}
+
+
+class Hijacked(msgspec.Struct):
+    """A connection that left HTTP: its descriptor (the receiver closes it) and what the client sent already."""
+
+    descriptor: int
+    leftover: bytes
+
+
+class Request:
+    """One request and the way to answer it. Handlers return a Response, or stream, or hijack."""
+
+    def __init__(
+        self, connection: Connection, method: str, target: str, headers: dict[str, str], upgrade: bool
+    ) -> None:
+        self.method = method
+        path, _, query = target.partition("?")
+        self.path = unquote(path)
+        self.query: dict[str, str] = {}
+        self.query_lists: dict[str, list[str]] = {}
+        for key, value in parse_qsl(query, keep_blank_values=True):
+            self.query.setdefault(key, value)
+            self.query_lists.setdefault(key, []).append(value)
+        self.headers = headers
+        self.upgrade = upgrade
+        self.version = ""  # of the API, set by the router
+        self.parameters: dict[str, str] = {}
+        self.streaming = False
+        self.answered = False
+        self.extra_headers: dict[str, str] = {}
+        self._connection = connection
+        self._chunks: list[bytes] = []
+        self._waiting = 0
+        self._complete = False
+        self._more = asyncio.Event()
+
+    # --- the body ---
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._waiting += len(data)
+        if self._waiting > _HIGH_WATER:
+            self._connection.pause()
+        self._more.set()
+
+    def complete(self) -> None:
+        self._complete = True
+        self._more.set()
+
+    @property
+    def has_body(self) -> bool:
+        return bool(self._chunks) or not self._complete
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises ClientGone when it breaks off."""
+        while True:
+            while self._chunks:
+                data = self._chunks.pop(0)
+                self._waiting -= len(data)
+                if self._waiting <= _HIGH_WATER:
+                    self._connection.resume()
+                yield data
+            if self._complete:
+                return
+            if self._connection.lost:
+                raise ClientGone
+            self._more.clear()
+            await self._more.wait()
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises ValueError when it is longer than `limit` bytes."""
+        found = bytearray()
+        async for chunk in self.chunks():
+            found += chunk
+            if len(found) > limit:
+                raise ValueError(f"the body is longer than {limit} bytes")
+        return bytes(found)
+
+    def wake(self) -> None:
+        self._more.set()
+
+    # --- the answer ---
+
+    async def start_stream(self, status: int = 200, content_type: str = "application/json") -> None:
+        """Sends a head at once; the body follows in chunks. From now on a vanished client cancels the handler."""
+        self.streaming = self.answered = True
+        self._connection.send_head(status, {"Content-Type": content_type, "Transfer-Encoding": "chunked"}, self)
+        if self._connection.lost:
+            raise ClientGone
+
+    async def write(self, data: bytes) -> None:
+        """One chunk. Waits while the client is behind. Raises ClientGone."""
+        if data:
+            await self._connection.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+    async def hijack(self, head: bytes) -> Hijacked:
+        """Sends `head` (complete, with its empty line) and takes the connection out of HTTP."""
+        self.answered = True
+        return await self._connection.hijack(head)
+
+    def head(self, status: int, headers: Mapping[str, str]) -> bytes:
+        """A response head with the headers every answer carries."""
+        return self._connection.head(status, headers, self)
+
+
+Handler = Callable[[Request], Awaitable[Response | None]]
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection. `handler` answers each request; errors it does not catch end the connection."""
+
+    def __init__(self, handler: Handler, connections: set[Connection]) -> None:
+        self._handler = handler
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._head_size = 0
+        self._request: Request | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pipelined: list[bytes] = []
+        self._raw = False  # behind an upgrade request: bytes are its body, then the client's stream
+        self._raw_body = 0
+        self._leftover = bytearray()
+        self._keep_alive = True
+        self._hijacked = False
+        self._paused = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.lost = False
+
+    # --- asyncio's calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        self._connections.discard(self)
+        self._writable.set()
+        if self._request is not None:
+            self._request.wake()
+        if self._task is not None and self._request is not None and self._request.streaming and not self._hijacked:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def eof_received(self) -> bool:
+        """A half-closed client still wants its answer."""
+        return self._task is not None and not self._task.done()
+
+    def data_received(self, data: bytes) -> None:
+        if self._raw:
+            self._feed_raw(data)
+        elif self._task is not None and self._request is not None and self._request._complete:
+            self._pipelined.append(data)
+            self.pause()
+        else:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._raw = True
+            self._raw_body = int(self._headers.get("content-length", "0") or 0)
+            self._start(upgrade=True)
+            self._feed_raw(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(400, b"400 Bad Request")
+        if self._head_size > _MAX_HEAD:
+            self._refuse(431, b"431 Request Header Fields Too Large")
+
+    def _feed_raw(self, data: bytes) -> None:
+        assert self._request is not None
+        body, rest = data[: self._raw_body], data[self._raw_body :]
+        self._raw_body -= len(body)
+        if body:
+            self._request.feed(body)
+        if self._raw_body == 0 and not self._request._complete:
+            self.pause()  # what the client sends from here on stays in the kernel, its end too
+            self._request.complete()
+        self._leftover += rest
+
+    def _refuse(self, status: int, text: bytes) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            line = b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" % (
+                status,
+                _REASONS[status].encode(),
+            )
+            self._transport.write(line + text)
+            self._transport.close()
+
+    # --- httptools' calls ---
+
+    def on_message_begin(self) -> None:
+        self._target, self._headers, self._head_size = b"", {}, 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._head_size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._keep_alive = self._parser.should_keep_alive()
+        if self._headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not self._parser.should_upgrade():
+            self._start(upgrade=False)
+
+    def on_body(self, data: bytes) -> None:
+        if self._request is not None:
+            self._request.feed(data)
+
+    def on_message_complete(self) -> None:
+        if self._request is not None and not self._parser.should_upgrade():
+            self._request.complete()
+
+    # --- answering ---
+
+    def _start(self, *, upgrade: bool) -> None:
+        method = self._parser.get_method().decode("ascii")
+        target = self._target.decode("latin-1")
+        self._request = Request(self, method, target, self._headers, upgrade)
+        self._task = asyncio.get_running_loop().create_task(self._answer(self._request))
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            response = await self._handler(request)
+            if self._hijacked or self.lost:
+                return
+            if response is not None:
+                self._send(request, response)
+            elif request.streaming:
+                await self._write(b"0\r\n\r\n")
+            await self._finish(request)
+        except ClientGone:
+            self._abort()
+        except asyncio.CancelledError:
+            self._abort()
+        except Exception:
+            log.exception("a request failed: %s %s", request.method, request.path)
+            self._abort()
+
+    def _abort(self) -> None:
+        if self._transport is not None and not self._hijacked:
+            self._transport.abort()
+
+    def _send(self, request: Request, response: Response) -> None:
+        headers = dict(response.headers)
+        if response.content_type:
+            headers["Content-Type"] = response.content_type
+        if response.status not in (204, 304):
+            headers["Content-Length"] = str(len(response.body))
+        request.answered = True
+        assert self._transport is not None
+        body = b"" if request.method == "HEAD" else response.body
+        self._transport.write(self.head(response.status, headers, request) + body)
+
+    async def _finish(self, request: Request) -> None:
+        """After an answer: the connection ends, or the next request of it is read."""
+        if self._raw or not self._keep_alive or not request._complete:
+            if self._transport is not None:
+                self._transport.close()
+            return
+        self._request = self._task = None
+        waiting, self._pipelined = self._pipelined, []
+        for data in waiting:
+            self.data_received(data)
+        if not self._pipelined:
+            self.resume()
+
+    def head(self, status: int, headers: Mapping[str, str], request: Request) -> bytes:
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}"]
+        lines += [f"{name}: {value}" for name, value in request.extra_headers.items()]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if not self._keep_alive and "Connection" not in headers:
+            lines.append("Connection: close")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+    def send_head(self, status: int, headers: Mapping[str, str], request: Request) -> None:
+        assert self._transport is not None
+        self._transport.write(self.head(status, headers, request))
+
+    async def write(self, data: bytes) -> None:
+        await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
+        if self.lost or self._transport is None or self._transport.is_closing():
+            raise ClientGone
+        self._transport.write(data)
+        await self._writable.wait()
+
+    def pause(self) -> None:
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and not self._raw and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    async def hijack(self, head: bytes) -> Hijacked:
+        """Raises ClientGone. The transport is closed here; the connection lives on in the descriptor."""
+        self.pause()
+        if head:
+            await self._write(head)
+        transport = self._transport
+        assert transport is not None
+        transport.set_write_buffer_limits(high=0)  # writable again means: all of it is in the kernel
+        await self._writable.wait()
+        if self.lost:
+            raise ClientGone
+        self._hijacked = True
+        leftover = bytes(self._leftover) + b"".join(self._pipelined)
+        if isinstance(transport.get_extra_info("ssl_object"), ssl.SSLObject):
+            return Hijacked(self._relay(transport), leftover)
+        descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        transport.close()
+        return Hijacked(descriptor, leftover)
+
+    def _relay(self, transport: asyncio.Transport) -> int:
+        """TLS stays here: a pair of sockets, one end for the receiver, and a task that carries bytes between."""
+        ours, theirs = socket.socketpair()
+        relay = _Relay(ours)
+        transport.set_protocol(relay)
+        relay.connection_made(transport)
+        transport.resume_reading()
+        return theirs.detach()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    @property
+    def idle(self) -> bool:
+        return self._task is None or self._task.done()
+
+
+class _Relay(asyncio.Protocol):
+    """Carries an encrypted connection to a plain local socket and back."""
+
+    def __init__(self, local: socket.socket) -> None:
+        local.setblocking(False)
+        self._local = local
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._writer: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._outward())
+        self._writer = loop.create_task(self._inward())
+
+    def data_received(self, data: bytes) -> None:
+        self._queue.put_nowait(data)
+        if self._queue.qsize() > 16 and self._transport is not None:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._queue.put_nowait(b"")
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._writable.set()
+        for task in (self._task, self._writer):
+            if task is not None:
+                task.cancel()
+        self._local.close()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    async def _inward(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await self._queue.get():
+                await loop.sock_sendall(self._local, data)
+                if self._queue.qsize() <= 16 and self._transport is not None and not self._transport.is_closing():
+                    self._transport.resume_reading()
+            self._local.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    async def _outward(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._transport is not None
+        try:
+            while data := await loop.sock_recv(self._local, 1 << 16):
+                self._transport.write(data)
+                await self._writable.wait()
+        except OSError:
+            pass
+        self._transport.close()
