@@ -18,7 +18,7 @@ EDGES: dict[str, set[str]] = {
     "logs": {"model", "kernel"},
     "image": {"model", "kernel", "store", "snapshot"},
     "network": {"model", "kernel", "store"},
-    "volume": {"model", "kernel", "store"},
+    "volume": {"model", "kernel", "store", "snapshot"},
     "monitor": {"model", "kernel", "logs"},
     "runtime": {"model", "kernel", "logs", "monitor"},
     "registry": {"model", "store", "image"},

@@ -304,10 +304,11 @@ class ImageService:
             for number in range(len(record.layers), 0, -1):
                 chain = chain_id(record.layers[:number])
                 try:
-                    await asyncio.to_thread(self._snapshotter.remove, chain)
+                    self._snapshotter.remove(chain)
                 except (Conflict, NotFound):
                     break  # another image or a container stands on it
                 deleted.append(Deleted(deleted=chain))
+            await asyncio.to_thread(self._snapshotter.collect)
         return deleted
 
     async def prune(self, *, dangling: bool, keep: Callable[[Image], bool]) -> tuple[list[Deleted], int]:

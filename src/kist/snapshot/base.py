@@ -18,6 +18,7 @@ from kist.snapshot.contract import SnapshotRecord, Usage
 
 # Mount points that the runtime needs and an image may lack, and the marker by which programs know a container.
 _INIT_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "dev/mqueue", "etc", "proc", "sys")
+_REMOVED = "removed-"
 _INIT_FILES = (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf")
 
 
@@ -60,7 +61,7 @@ class DirectoryDriver:
         try:
             self._make(record)
         except OSError as error:
-            self._delete(record)
+            self._discard(str(record.directory))
             self._records.delete(key)
             raise KistError(f"cannot make a snapshot in {self._root}: {error.strerror}") from error
 
@@ -81,7 +82,7 @@ class DirectoryDriver:
         if children:
             raise Conflict(f"snapshot {key} has children: {children[0]}")
         self._records.delete(key)
-        self._delete(record)
+        self._discard(str(record.directory))
 
     def exists(self, key: str) -> bool:
         return self._records.get(key) is not None
@@ -111,7 +112,22 @@ class DirectoryDriver:
         known = {str(record.directory) for record in self._records.values()}
         for name in os.listdir(self._root):
             if name.isdigit() and name not in known:
+                self._discard(name)
+        self.collect()
+
+    def collect(self) -> None:
+        """Takes what was removed off the disk."""
+        for name in os.listdir(self._root):
+            if name.startswith(_REMOVED):
                 _remove_tree(f"{self._root}/{name}")
+
+    def _discard(self, name: str) -> None:
+        try:
+            os.rename(f"{self._root}/{name}", f"{self._root}/{_REMOVED}{name}")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise KistError(f"cannot remove a snapshot: {error}") from error
 
     def mounts(self, key: str, *, read_only: bool = False) -> tuple[Mount, ...]:
         raise NotImplementedError
@@ -131,14 +147,6 @@ class DirectoryDriver:
             record = self.stat(record.parent)
             found.append(record)
         return found
-
-    def _delete(self, record: SnapshotRecord) -> None:
-        try:
-            _remove_tree(self._path(record))
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise KistError(f"cannot remove a snapshot: {error}") from error
 
     def _sync(self) -> None:
         descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -175,5 +183,5 @@ def tree_usage(directory: str) -> Usage:
 
 
 def _remove_tree(path: str) -> None:
-    """shutil.rmtree walks by descriptor, so a link inside leads nowhere."""
-    shutil.rmtree(path)
+    """shutil.rmtree walks by descriptor, so a link inside leads nowhere. Two collectors may meet: one finds less."""
+    shutil.rmtree(path, ignore_errors=True)

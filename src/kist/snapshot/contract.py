@@ -2,7 +2,8 @@
 
 A snapshot has a key. It is *active* (made by `prepare`, writable) or *committed* (made by `commit`, read-only, and the
 parent of others). `mounts` says how to mount one: the first mount is the root. Removing a snapshot that has children
-is refused. What a driver keeps on disk is recorded before it is made, so `cleanup` can remove what a crash left.
+is refused; a removed one is out of sight at once and off the disk after `collect`. What a driver keeps on disk is
+recorded before it is made, so `cleanup` finds what a crash left.
 
     driver.prepare("layer-1", parent="")          # an empty writable snapshot
     driver.apply("layer-1", tar_stream)           # fill it from a layer's tar
@@ -40,7 +41,8 @@ class Usage(msgspec.Struct, frozen=True):
 class Snapshotter(Protocol):
     """Raises NotFound for unknown keys, Conflict for keys that exist or have children, KistError when the disk fails.
 
-    `apply`, `remove`, `usage` and `cleanup` take long and may run in a thread; the others are quick.
+    `apply`, `usage` and `collect` take long and may run in a thread; the others are quick and belong to the thread
+    that owns the records.
     """
 
     name: str
@@ -54,4 +56,5 @@ class Snapshotter(Protocol):
     def stat(self, key: str) -> SnapshotRecord: ...
     def usage(self, key: str) -> Usage: ...
     def cleanup(self) -> None: ...
+    def collect(self) -> None: ...
     def directory(self, key: str) -> str: ...

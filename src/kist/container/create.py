@@ -1,0 +1,270 @@
+"""`create`: from a request to a recorded container that can be started. Half-made ones are taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+
+import msgspec
+
+from kist.container import binds, merge, validate
+from kist.container.engine import Engine
+from kist.container.logging import check_log_config
+from kist.container.machine import Machine
+from kist.container.names import check_name, new_id
+from kist.kernel import caps
+from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig, RestartPolicy
+from kist.model.container import ContainerRecord, MountPoint
+from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
+from kist.model.image import Image
+from kist.model.timestamp import rfc3339
+from kist.runtime import seccomp, security, spec
+from kist.runtime.plan import rlimit_names
+
+
+class CreateRequest(msgspec.Struct, frozen=True):
+    config: ContainerConfig
+    host_config: HostConfig
+    networks: dict[str, EndpointSettings] | None = None
+    name: str = ""
+    platform: str = ""
+
+
+class Created(msgspec.Struct, frozen=True):
+    id: str
+    warnings: tuple[str, ...]
+
+
+async def create(engine: Engine, request: CreateRequest) -> Created:
+    """Raises what the request deserves: InvalidParameter, NotFound for the image, Conflict for the name."""
+    name = check_name(request.name) if request.name else ""
+    host = _adapt(engine, request.host_config)
+    config = validate.validate_config(request.config)
+    host, warnings = validate.validate_host_config(host, engine.limits)
+    validate.validate_combination(config, host)
+    validate.validate_networking(request.networks)
+    _check_supported(engine, host)
+    image = _image(engine, config)
+    if image is not None and request.platform:
+        _check_platform(image, request.platform)
+    merged = merge.merge_config(config, image.container_config if image else None)
+    container_id = new_id()
+    hostname = merged.hostname or (os.uname().nodename if host.uts_mode == "host" or host.network_mode == "host"
+                                   else container_id[:12])  # fmt: skip
+    merged = msgspec.structs.replace(merged, hostname=hostname)
+    mounts = mount_points(engine, merged, host)
+    name = engine.index.reserve(name, container_id)
+    try:
+        machine = await _make(engine, request, container_id, name, merged, host, image, mounts)
+    except BaseException:
+        engine.index.release(name, container_id)
+        raise
+    engine.emit(machine, "create")
+    if host.privileged or "ALL" in [one.upper().removeprefix("CAP_") for one in host.cap_add or ()]:
+        missing = _missing_capabilities(engine)
+        if missing:
+            warnings = [
+                *warnings,
+                f"The engine itself does not have {', '.join(missing)}: the container gets the rest.",
+            ]
+    return Created(container_id, tuple(warnings))
+
+
+def _missing_capabilities(engine: Engine) -> list[str]:
+    return [name for name in caps.NAMES
+            if name not in engine.host.capabilities]  # fmt: skip
+
+
+def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
+    """The engine's defaults where the request is silent, as Docker's inspect shows them."""
+    log_config = host.log_config
+    if log_config is None or not log_config.type:
+        log_config = LogConfig(engine.defaults.log_driver, dict(engine.defaults.log_options))
+    elif log_config.config is None:
+        log_config = LogConfig(log_config.type, {})
+    network_mode = host.network_mode or "default"
+    ipc = host.ipc_mode or engine.host.ipc
+    policy = host.restart_policy or RestartPolicy("no")
+    shm_size = host.shm_size if host.shm_size else engine.host.default_shm_size
+    cgroupns = host.cgroupns_mode
+    if not cgroupns:
+        cgroupns = "host" if host.privileged and not engine.layout.is_v2 else engine.host.cgroupns
+    return msgspec.structs.replace(
+        host,
+        log_config=log_config,
+        network_mode="bridge" if network_mode == "default" else network_mode,
+        ipc_mode=ipc,
+        restart_policy=RestartPolicy(policy.name or "no", policy.maximum_retry_count),
+        shm_size=0 if ipc == "host" or ipc.startswith("container:") else shm_size,
+        cgroupns_mode=cgroupns,
+        runtime=host.runtime or "kist",
+        isolation=host.isolation,
+        console_size=host.console_size or (0, 0),
+    )
+
+
+def _check_supported(engine: Engine, host: HostConfig) -> None:
+    """What is refused by name: known to Docker, not to this version."""
+    security.check_capabilities(host.cap_add or (), host.cap_drop or (), engine.host.capabilities)
+    options = security.parse_security_options(host.security_opt or ())
+    if options.seccomp and options.seccomp != "unconfined":
+        security_profile_compiles(options.seccomp, engine, host)
+    if options.apparmor not in ("", "unconfined"):
+        raise InvalidParameter(f"AppArmor profile {options.apparmor!r} cannot be applied: AppArmor is not supported")
+    if host.runtime not in ("kist", "runc", "io.containerd.runc.v2"):
+        raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
+    if host.restart_policy and host.restart_policy.name not in ("", "no"):
+        raise NotSupported(f"restart policy {host.restart_policy.name} is not supported by this engine yet")
+    for name, given in (
+        ("--volumes-from", host.volumes_from),
+        ("--link", host.links),
+        ("--device-requests (GPUs)", host.device_requests),
+        ("--storage-opt", host.storage_opt),
+    ):
+        if given:
+            raise NotSupported(f"{name} is not supported by this engine yet")
+    if host.userns_mode not in ("", "host"):
+        raise InvalidParameter("invalid userns mode")
+    known = rlimit_names()
+    for limit in host.ulimits or ():
+        if limit.name not in known:
+            raise InvalidParameter(f"invalid ulimit type: {limit.name}")
+        if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
+            raise InvalidParameter(
+                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
+            )
+    for rule in host.device_cgroup_rules or ():
+        spec.parse_device_rule(rule)
+    check_log_config(host.log_config)
+    _check_network_mode(engine, host)
+
+
+def security_profile_compiles(text: str, engine: Engine, host: HostConfig) -> None:
+    """A broken profile is refused when the container is made, not when it is started."""
+    from_capabilities = frozenset(spec.capabilities_of(host, engine.host))
+    seccomp.user_program(text, from_capabilities)
+
+
+def _check_network_mode(engine: Engine, host: HostConfig) -> None:
+    mode = host.network_mode
+    if mode in ("bridge", "host", "none"):
+        return
+    if mode.startswith("container:"):
+        engine.index.find(mode.partition(":")[2])
+        return
+    engine.networks.get(mode)
+
+
+def _image(engine: Engine, config: ContainerConfig) -> Image | None:
+    if not config.image:
+        raise InvalidParameter("no image specified: Config.Image must name one")
+    return engine.images.get(config.image)
+
+
+def _check_platform(image: Image, platform: str) -> None:
+    os_name, _, architecture = platform.partition("/")
+    architecture = architecture.split("/")[0]
+    if os_name not in ("", image.config.os) or architecture not in ("", image.config.architecture):
+        raise NotFound(
+            f"image with reference {image.tags[0] if image.tags else image.id} was found but does not match the "
+            f"specified platform: wanted {platform}, actual: {image.config.os}/{image.config.architecture}"
+        )
+
+
+def mount_points(engine: Engine, config: ContainerConfig, host: HostConfig) -> list[MountPoint]:
+    """Binds, mounts, tmpfs and the image's volumes, each destination once. Raises InvalidParameter."""
+    found: dict[str, MountPoint] = {}
+    for raw in host.binds or ():
+        point = binds.parse_bind(raw, host.volume_driver)
+        if point.destination in found:
+            raise InvalidParameter(f"Duplicate mount point: {point.destination}")
+        found[point.destination] = point
+    for request in host.mounts or ():
+        point = binds.parse_mount(request)
+        if point.destination in found:
+            raise InvalidParameter(f"Duplicate mount point: {point.destination}")
+        found[point.destination] = point
+    for target, words in (host.tmpfs or {}).items():
+        binds.check_tmpfs_destination(target)
+        options = tuple(word for word in words.split(",") if word)
+        point = MountPoint(type="tmpfs", destination=binds.clean(target), options=options, mode=words)
+        if point.destination in found:
+            raise InvalidParameter(f"Duplicate mount point: {point.destination}")
+        found[point.destination] = point
+    for target in config.volumes or {}:
+        place = binds.clean(target)
+        if place == "/":
+            raise InvalidParameter("invalid volume specification: destination can't be '/'")
+        if place not in found:
+            found[place] = MountPoint(type="volume", destination=place, anonymous=True, copy_up=True)
+    return list(found.values())
+
+
+async def _make(
+    engine: Engine,
+    request: CreateRequest,
+    container_id: str,
+    name: str,
+    config: ContainerConfig,
+    host: HostConfig,
+    image: Image | None,
+    mounts: list[MountPoint],
+) -> Machine:
+    path, args = merge.command_of(config)
+    directory = engine.directory(container_id)
+    made: list[str] = []
+    try:
+        os.makedirs(directory, mode=0o710)
+        engine.snapshotter.prepare(container_id, image.snapshot if image else "", init=True)
+        resolved = [await _volume(engine, point, image, made) for point in mounts]
+        record = ContainerRecord(
+            id=container_id,
+            name=name,
+            created=rfc3339(),
+            image=request.config.image,
+            image_id=image.id if image else "",
+            config=config,
+            host_config=host,
+            networks=request.networks or {},
+            path=path,
+            args=args,
+            mounts=tuple(resolved),
+            driver=engine.snapshotter.name,
+            snapshot=container_id,
+        )
+        return engine.index.add(record)
+    except BaseException as error:
+        for volume in made:
+            engine.volumes.remove(volume, force=True)
+        if engine.snapshotter.exists(container_id):
+            engine.snapshotter.remove(container_id)
+            await asyncio.to_thread(engine.snapshotter.collect)
+        shutil.rmtree(directory, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise KistError(f"cannot make the container: {error}") from error
+        raise
+
+
+async def _volume(engine: Engine, point: MountPoint, image: Image | None, made: list[str]) -> MountPoint:
+    """A volume's directory is its source; a new one is filled from the image."""
+    if point.type == "bind":
+        if not os.path.lexists(point.source):
+            os.makedirs(point.source, exist_ok=True)  # what -v has always done
+        return point
+    if point.type != "volume":
+        return point
+    known = {volume.name for volume in engine.volumes.all()}
+    volume = engine.volumes.create(point.name, point.driver)
+    if volume.name not in known:
+        made.append(volume.name)
+    if point.copy_up and image is not None and image.snapshot:
+        layers = engine.snapshotter.mounts(image.snapshot, read_only=True)
+        await asyncio.to_thread(engine.volumes.copy_up, volume, layers, point.destination)
+    source = volume.mountpoint
+    if point.subpath:
+        source = f"{source}/{point.subpath}"
+        real = os.path.realpath(source)
+        if not real.startswith(f"{volume.mountpoint}/") or not os.path.exists(real):
+            raise InvalidParameter(f"cannot access subpath {point.subpath!r} of volume {volume.name}")
+    return msgspec.structs.replace(point, name=volume.name, driver="local", source=source)

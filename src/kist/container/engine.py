@@ -1,0 +1,100 @@
+"""What the verbs work with: the stores, services and facts of one engine, in one frozen value."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from kist.container.events import EventBus
+from kist.container.index import Index
+from kist.container.machine import Machine
+from kist.container.validate import HostLimits
+from kist.image.service import ImageService
+from kist.kernel.cgroup import Layout
+from kist.network.service import NetworkService
+from kist.runtime.spec import Host
+from kist.runtime.supervisor import Supervisor
+from kist.snapshot.contract import Snapshotter
+from kist.volume.service import VolumeService
+
+
+class Defaults(msgspec.Struct, frozen=True):
+    """The daemon's settings that new containers take on."""
+
+    log_driver: str = "json-file"
+    log_options: dict[str, str] = {}
+    dns: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    host_gateway: str = ""
+    seccomp_profile: str = "builtin"
+    cgroup_parent: str = ""
+    publish_address: str = "0.0.0.0"
+
+
+class Engine:
+    """Everything a verb may use. `cgroup_root` is this instance's group."""
+
+    def __init__(
+        self,
+        *,
+        index: Index,
+        images: ImageService,
+        snapshotter: Snapshotter,
+        volumes: VolumeService,
+        networks: NetworkService,
+        supervisor: Supervisor,
+        events: EventBus,
+        layout: Layout,
+        limits: HostLimits,
+        host: Host,
+        defaults: Defaults,
+        data_root: str,
+        exec_root: str,
+        cgroup_root: str,
+    ) -> None:
+        self.index, self.images, self.snapshotter, self.volumes = index, images, snapshotter, volumes
+        self.networks, self.supervisor, self.events = networks, supervisor, events
+        self.layout, self.limits, self.host, self.defaults = layout, limits, host, defaults
+        self.data_root, self.exec_root, self.cgroup_root = data_root, exec_root, cgroup_root
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run_dir(self, machine: Machine) -> str:
+        """The monitor's directory; goes with the container."""
+        return f"{self.exec_root}/containers/{machine.id}"
+
+    def directory(self, container_id: str) -> str:
+        """Log, hosts, hostname, resolv.conf."""
+        return f"{self.data_root}/containers/{container_id}"
+
+    def log_path(self, container_id: str) -> str:
+        return f"{self.directory(container_id)}/{container_id}-json.log"
+
+    def cgroup(self, machine: Machine) -> str:
+        parent = machine.record.host_config.cgroup_parent or self.defaults.cgroup_parent
+        return f"{parent.strip('/')}/{machine.id}" if parent else f"{self.cgroup_root}/{machine.id}"
+
+    def emit(self, machine: Machine, action: str, **attributes: str) -> None:
+        """An event of a container, with the attributes Docker gives it: image, name, labels."""
+        config = machine.record.config
+        self.events.emit(
+            "container",
+            action,
+            machine.id,
+            {**(config.labels or {}), "image": machine.record.image, "name": machine.name, **attributes},
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task the engine owns and awaits in `quiesce`."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def quiesce(self) -> None:
+        """Until nothing is being torn down any more."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))

@@ -1,0 +1,49 @@
+"""What a failed start or exec is called, and which exit code it has: Docker's words and numbers."""
+
+from __future__ import annotations
+
+from kist.model.errors import InvalidParameter, KistError
+from kist.runtime.supervisor import LaunchFailed
+
+NOT_FOUND, NOT_EXECUTABLE, UNKNOWN = 127, 126, 128
+_NOT_FOUND_WORDS = ("executable file not found", "no such file or directory", "system cannot find the file specified")
+_NOT_EXECUTABLE_WORDS = ("permission denied", "is a directory", "exec format error", "not a directory")
+
+
+def _classify(text: str) -> int:
+    lowered = text.lower()
+    if any(word in lowered for word in _NOT_FOUND_WORDS):
+        return NOT_FOUND
+    if any(word in lowered for word in _NOT_EXECUTABLE_WORDS):
+        return NOT_EXECUTABLE
+    return UNKNOWN
+
+
+def _reason(failure: LaunchFailed) -> str:
+    """The program's own problem as it is, anything else with the operation that failed."""
+    if failure.problem:
+        return failure.problem
+    return f"{failure.operation}: {failure.message}"
+
+
+def start_error(failure: LaunchFailed) -> tuple[KistError, int]:
+    """The error of `start` and the container's exit code."""
+    reason = _reason(failure)
+    if reason.startswith("unable to find "):  # a user or group: dockerd says so without any prefix
+        return KistError(reason), NOT_EXECUTABLE
+    text = (
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+        f"unable to start container process: error during container init: {reason}"
+    )
+    code = _classify(reason)
+    return (KistError(text) if code == UNKNOWN else InvalidParameter(text)), code
+
+
+def exec_error(failure: LaunchFailed) -> tuple[KistError, int]:
+    """The error of an exec and its exit code."""
+    reason = _reason(failure)
+    code = _classify(reason)
+    if reason.startswith("unable to find "):
+        return KistError(reason), NOT_EXECUTABLE
+    text = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
+    return (KistError(text) if code == UNKNOWN else InvalidParameter(text)), code

@@ -1,0 +1,154 @@
+"""`exec`: processes beside a container's first one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+
+from kist.container.engine import Engine
+from kist.container.errors import exec_error
+from kist.container.launching import shares_with_host
+from kist.container.machine import ExecState, Machine
+from kist.model.config import ExecConfig
+from kist.model.errors import Conflict, InvalidParameter, NotFound
+from kist.runtime import plan, seccomp
+from kist.runtime.launch import ExecRequest
+from kist.runtime.security import parse_security_options, tweak_capabilities
+from kist.runtime.spec import capabilities_of, environment
+from kist.runtime.supervisor import AttachClient, LaunchFailed
+
+
+class Execs:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._by_id: dict[str, Machine] = {}
+
+    def create(self, machine: Machine, config: ExecConfig) -> str:
+        """The id of an exec that is to be started. Raises Conflict with Docker's texts, InvalidParameter."""
+        _check_running(machine)
+        if not config.cmd:
+            raise InvalidParameter("No exec command specified")
+        exec_id = secrets.token_hex(32)
+        machine.execs[exec_id] = ExecState(exec_id, machine.id, config)
+        self._by_id[exec_id] = machine
+        self._forget_gone()
+        self._engine.emit(machine, f"exec_create: {' '.join(config.cmd)}", execID=exec_id)
+        return exec_id
+
+    def _forget_gone(self) -> None:
+        """Execs go with their container, and the oldest ended ones when there are very many."""
+        if len(self._by_id) > 1024:
+            for exec_id, machine in list(self._by_id.items()):
+                state = machine.execs.get(exec_id)
+                if machine.removed.is_set() or state is None or state.exit_code is not None:
+                    machine.execs.pop(exec_id, None)
+                    del self._by_id[exec_id]
+
+    def find(self, exec_id: str) -> tuple[Machine, ExecState]:
+        """Raises NotFound with Docker's text."""
+        machine = self._by_id.get(exec_id)
+        if machine is None or exec_id not in machine.execs or machine.removed.is_set():
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return machine, machine.execs[exec_id]
+
+    def check_startable(self, machine: Machine, state: ExecState) -> None:
+        if state.exit_code is not None:
+            raise Conflict(f"exec command {state.id} has already run")
+        if state.started:
+            raise Conflict(f"exec command {state.id} is already running")
+        _check_running(machine)
+
+    async def start(
+        self, machine: Machine, state: ExecState, client: AttachClient | None, console: tuple[int, int] | None
+    ) -> None:
+        """Runs it, its streams on the client's connection. Raises InvalidParameter, KistError; the exit code is set."""
+        self.check_startable(machine, state)
+        assert machine.handle is not None
+        state.started = True
+        state.outcome = asyncio.get_running_loop().create_future()
+        request = self._request(machine, state, client, console)
+        message = plan.exec_message(request, shares_with_host(machine))
+        if client is not None:
+            message["client"] = client.message()
+        self._engine.emit(machine, f"exec_start: {' '.join(state.config.cmd or ())}", execID=state.id)
+        machine.handle.send(message, [client.descriptor] if client is not None else [])
+        try:
+            await state.outcome
+        except LaunchFailed as failure:
+            error, code = exec_error(failure)
+            state.exit_code = code
+            raise error from failure
+
+    def _request(
+        self, machine: Machine, state: ExecState, client: AttachClient | None, console: tuple[int, int] | None
+    ) -> ExecRequest:
+        record, config = machine.record, state.config
+        asked = record.host_config
+        privileged = config.privileged
+        capabilities = (
+            tweak_capabilities((), (), True, self._engine.host.capabilities)
+            if privileged
+            else capabilities_of(asked, self._engine.host)
+        )
+        options = parse_security_options(asked.security_opt or ())
+        program, flags = b"", 0
+        if not privileged and not asked.privileged and options.seccomp != "unconfined":
+            chosen = frozenset(capabilities)
+            if options.seccomp:
+                program, flags = seccomp.user_program(options.seccomp, chosen)
+            elif self._engine.defaults.seccomp_profile in ("", "builtin"):
+                program = seccomp.default_program(chosen)
+        return ExecRequest(
+            exec_id=state.id,
+            args=tuple(config.cmd or ()),
+            env=_environment(machine, config),
+            cwd=config.working_dir or record.config.working_dir or "/",
+            user=config.user or record.config.user,
+            extra_groups=() if config.user else tuple(asked.group_add or ()),
+            tty=config.tty,
+            stdin=config.attach_stdin and client is not None,
+            stdout=config.attach_stdout and client is not None,
+            stderr=config.attach_stderr and client is not None,
+            console_size=console or config.console_size or (0, 0),
+            capabilities=capabilities,
+            no_new_privileges=bool(options.no_new_privileges),
+            seccomp_program=program,
+            seccomp_flags=flags,
+        )
+
+    def resize(self, machine: Machine, state: ExecState, height: int, width: int) -> None:
+        if not state.started or machine.handle is None:
+            raise Conflict(f"exec process {state.id} is not running")
+        machine.handle.send({"command": "exec_resize", "id": state.id, "height": height, "width": width})
+
+
+def _check_running(machine: Machine) -> None:
+    if not machine.state.alive or machine.handle is None:
+        raise Conflict(f"container {machine.id} is not running")
+    if machine.state.paused:
+        raise Conflict(f"Container {machine.id} is paused, unpause the container before exec")
+
+
+def _environment(machine: Machine, config: ExecConfig) -> tuple[str, ...]:
+    found = dict(one.split("=", 1) for one in environment(machine.record) if "=" in one)
+    if config.tty:
+        found.setdefault("TERM", "xterm")
+    for variable in config.env or ():
+        name, equals, value = variable.partition("=")
+        if equals:
+            found[name] = value
+        else:
+            found.pop(name, None)
+    return tuple(f"{name}={value}" for name, value in found.items())
+
+
+def write_failure(descriptor: int, text: str, multiplexed: bool) -> None:
+    """Tells a client that is attached already why its exec failed, as a frame of its standard output."""
+    data = f"{text}\r\n".encode()
+    if multiplexed:
+        data = b"\x01\0\0\0" + len(data).to_bytes(4, "big") + data
+    try:
+        os.write(descriptor, data)
+    except OSError:
+        return

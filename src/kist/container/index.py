@@ -1,0 +1,87 @@
+"""All containers, found by name, id or prefix; names are reserved before anything else is made."""
+
+from __future__ import annotations
+
+from kist.container.machine import Machine
+from kist.container.names import random_name
+from kist.model.container import ContainerRecord
+from kist.model.errors import Conflict, InvalidParameter, NotFound
+from kist.store.database import Database, Records
+
+
+class Index:
+    def __init__(self, database: Database) -> None:
+        self._records = Records(database, "container", ContainerRecord)
+        self._machines = {record.id: Machine(record) for record in self._records.values()}
+        self._names = {record.name: record.id for record in self._records.values()}
+
+    def all(self) -> list[Machine]:
+        """The newest first, as `ps` shows them."""
+        return sorted(self._machines.values(), key=lambda machine: machine.record.created, reverse=True)
+
+    def find(self, name: str) -> Machine:
+        """By full id, name, or unambiguous prefix of an id. Raises NotFound, InvalidParameter with Docker's texts."""
+        bare = name.removeprefix("/")
+        found = self._machines.get(bare)
+        if found is None and bare in self._names:
+            found = self._machines.get(self._names[bare])
+        if found is None and bare:
+            matches = [machine for key, machine in self._machines.items() if key.startswith(bare)]
+            if len(matches) > 1:
+                raise InvalidParameter(f"multiple IDs found with provided prefix: {bare}")
+            found = matches[0] if matches else None
+        if found is None:
+            raise NotFound(f"No such container: {name}")
+        return found
+
+    def reserve(self, name: str, container_id: str) -> str:
+        """Takes a name, a random one when it is empty. Raises Conflict with Docker's text."""
+        if name:
+            self._claim(name, container_id)
+            return name
+        for attempt in range(64):
+            candidate = random_name(attempt)
+            if candidate not in self._names:
+                self._names[candidate] = container_id
+                return candidate
+        self._names[container_id[:12]] = container_id
+        return container_id[:12]
+
+    def _claim(self, name: str, container_id: str) -> None:
+        holder = self._names.get(name)
+        if holder is not None and holder != container_id:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
+                f"You have to remove (or rename) that container to be able to reuse that name."
+            )
+        self._names[name] = container_id
+
+    def release(self, name: str, container_id: str) -> None:
+        if self._names.get(name) == container_id:
+            del self._names[name]
+
+    def add(self, record: ContainerRecord) -> Machine:
+        self._records.put(record.id, record)
+        machine = self._machines[record.id] = Machine(record)
+        return machine
+
+    def save(self, machine: Machine, record: ContainerRecord) -> None:
+        """Records a change: on the disk first, then in memory."""
+        self._records.put(record.id, record)
+        machine.record = record
+
+    def rename(self, machine: Machine, record: ContainerRecord) -> None:
+        old = machine.record.name
+        self._claim(record.name, record.id)
+        try:
+            self.save(machine, record)
+        except BaseException:
+            self.release(record.name, record.id)
+            raise
+        self.release(old, record.id)
+
+    def forget(self, machine: Machine) -> None:
+        """The container is gone: its name is free from here on."""
+        self._records.delete(machine.id)
+        self._machines.pop(machine.id, None)
+        self.release(machine.name, machine.id)

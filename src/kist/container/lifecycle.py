@@ -1,0 +1,417 @@
+"""From created to running to exited to gone: start, stop, kill, restart, rename, remove, and what monitors report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+
+import msgspec
+
+from kist.container.engine import Engine
+from kist.container.errors import start_error
+from kist.container.launching import prepare
+from kist.container.machine import Machine
+from kist.container.names import check_name
+from kist.container.signals import parse_signal
+from kist.kernel import cgroup, pidfd
+from kist.model.container import NEVER, State
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotModified
+from kist.model.timestamp import nanoseconds, rfc3339
+from kist.monitor.protocol import Message
+from kist.runtime import plan
+from kist.runtime.supervisor import AttachClient, LaunchFailed, MonitorHandle, WaitClient
+
+DEFAULT_STOP_SECONDS = 10
+_KILL_SECONDS = 10.0
+
+
+class Lifecycle:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            self._boot_id = file.read().strip()
+
+    # --- start ---
+
+    async def start(self, machine: Machine) -> None:
+        """Raises NotModified when it runs, Conflict, and InvalidParameter with exit code 126 or 127 in the record."""
+        async with machine.lock:
+            if machine.state.paused:
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if machine.state.running:
+                raise NotModified("container is already running")
+            if machine.record.removing:
+                raise Conflict("container is marked for removal and cannot be started")
+            if machine.cleanup is not None:
+                await asyncio.wait([machine.cleanup])
+            await self._start(machine)
+
+    async def _start(self, machine: Machine) -> None:
+        engine = self._engine
+        clients, waiters = machine.take_pending()
+        try:
+            try:
+                launch, endpoints, ports = prepare(engine, machine)
+            except OSError as error:
+                raise KistError(f"cannot prepare the container: {error}") from error
+            machine.started = asyncio.get_running_loop().create_future()
+            record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
+            machine.record = record
+            message = plan.launch_message(launch, engine.layout)
+            machine.handle = await engine.supervisor.launch(
+                message,
+                clients,
+                waiters,
+                lambda event, descriptors: self.heard(machine, event, descriptors),
+                lambda handle: self.lost(machine, handle),
+            )
+        except BaseException:
+            self._answer_failed(waiters, 128)
+            for client in clients:
+                os.close(client.descriptor)
+            self._release_network(machine)
+            raise
+        _close(clients, waiters)
+        try:
+            await machine.started
+        except LaunchFailed as failure:
+            told, code = start_error(failure)
+            self._failed(machine, told.message, code)
+            raise told from failure
+        engine.emit(machine, "start")
+
+    @staticmethod
+    def _answer_failed(waiters: list[WaitClient], code: int) -> None:
+        for waiter in waiters:
+            answer_waiter(waiter, code)
+
+    def _failed(self, machine: Machine, message: str, code: int) -> None:
+        """Nothing runs: everything is as before the start, but what went wrong is recorded."""
+        status = "created" if machine.state.started_at == NEVER else "exited"
+        state = msgspec.structs.replace(machine.state, status=status, exit_code=code, error=message)
+        self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
+        self._release_network(machine)
+        machine.ended.set()
+        if machine.record.host_config.auto_remove:
+            machine.cleanup = self._engine.spawn(self._auto_remove(machine))
+        else:
+            self._release(machine, removed=False)
+
+    def _release_network(self, machine: Machine) -> None:
+        for endpoint in machine.record.endpoints:
+            self._engine.networks.detach(endpoint)
+        if machine.record.ports:
+            self._engine.networks.unpublish(machine.id)
+        if machine.record.endpoints or machine.record.ports:
+            machine.record = msgspec.structs.replace(machine.record, endpoints=(), ports=())
+
+    # --- what monitors report ---
+
+    def heard(self, machine: Machine, event: Message, descriptors: list[int]) -> None:
+        """One message of the machine's monitor; descriptors that are not kept are closed."""
+        kind = event["event"]
+        if kind == "started":
+            self._on_started(machine, event, descriptors)
+        elif kind == "failed":
+            if machine.started is not None and not machine.started.done():
+                machine.started.set_exception(LaunchFailed(event))
+        elif kind == "exited":
+            self.on_exited(machine, event)
+        elif kind == "hello":
+            if machine.greeting is not None and not machine.greeting.done():
+                if descriptors:
+                    machine.set_pidfd(descriptors.pop(0))
+                machine.greeting.set_result(event)
+        elif kind == "waiters":
+            machine.pending_waiters += [WaitClient(descriptor, True) for descriptor in descriptors]
+            descriptors = []
+        elif kind.startswith("exec_"):
+            self._on_exec(machine, event)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _on_started(self, machine: Machine, event: Message, descriptors: list[int]) -> None:
+        machine.set_pidfd(descriptors.pop(0))
+        state = msgspec.structs.replace(
+            machine.state,
+            status="running",
+            pid=event["pid"],
+            pid_start=event["pid_start"],
+            monitor_pid=event["monitor"],
+            exit_code=0,
+            error="",
+            oom_killed=False,
+            started_at=rfc3339(event["started_at"]),
+            boot_id=self._boot_id,
+        )
+        record = msgspec.structs.replace(machine.record, state=state, has_been_started=True, manually_stopped=False)
+        machine.ended.clear()
+        self._engine.index.save(machine, record)
+        if machine.started is not None and not machine.started.done():
+            machine.started.set_result(None)
+
+    def on_exited(self, machine: Machine, event: Message) -> None:
+        """Records the end at once; what is left to tear down follows in a task."""
+        if machine.started is not None and not machine.started.done():  # it ended before `started` was read
+            machine.started.set_result(None)
+        state = msgspec.structs.replace(
+            machine.state,
+            status="exited",
+            pid=0,
+            exit_code=event["code"],
+            finished_at=rfc3339(event["finished_at"]),
+            oom_killed=bool(event.get("oom")),
+            error=event.get("log_error", ""),
+        )
+        machine.close_pidfd()
+        self._release_network(machine)
+        self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
+        for one in machine.execs.values():
+            if one.running:
+                one.running, one.exit_code, one.pid = False, 137, 0
+        machine.ended.set()
+        if state.oom_killed:
+            self._engine.emit(machine, "oom")
+        self._engine.emit(machine, "die", exitCode=str(state.exit_code), execDuration=str(_duration(state)))
+        if machine.record.host_config.auto_remove and not machine.record.removing:
+            machine.cleanup = self._engine.spawn(self._auto_remove(machine))
+        else:
+            self._release(machine, removed=False)
+
+    def _release(self, machine: Machine, *, removed: bool) -> None:
+        """Lets the monitor go; its directory is not needed any more."""
+        handle = machine.handle
+        if handle is not None and not handle.closed:
+            try:
+                handle.send({"command": "release", "removed": removed, "code": machine.state.exit_code})
+            except KistError:
+                pass
+        shutil.rmtree(self._engine.run_dir(machine), ignore_errors=True)
+
+    def lost(self, machine: Machine, handle: MonitorHandle) -> None:
+        """The connection ended. Without an exit before, the monitor died, and its container must not go on alone."""
+        if machine.handle is not handle:
+            return
+        machine.handle = None
+        if machine.started is not None and not machine.started.done():
+            machine.started.set_exception(
+                LaunchFailed({"operation": "start", "errno": 0, "message": "the monitor died", "problem": ""})
+            )
+            return
+        if machine.state.alive:
+            self.monitor_died(machine)
+
+    def monitor_died(self, machine: Machine) -> None:
+        """Kills what is left of the container and records 137."""
+        name = self._engine.cgroup(machine)
+        cgroup.kill(self._engine.layout, name)
+        self.on_exited(machine, {"code": 137, "finished_at": time.time_ns(), "oom": False})
+        self._engine.spawn(self._remove_cgroup(name))
+
+    async def _remove_cgroup(self, name: str) -> None:
+        for _ in range(100):
+            if cgroup.remove(self._engine.layout, name):
+                return
+            await asyncio.sleep(0.01)
+
+    def _on_exec(self, machine: Machine, event: Message) -> None:
+        one = machine.execs.get(event["id"])
+        if one is None:
+            return
+        kind = event["event"]
+        if kind == "exec_started":
+            one.running, one.pid = True, event["pid"]
+            if one.outcome is not None and not one.outcome.done():
+                one.outcome.set_result(None)
+        elif kind == "exec_failed":
+            if one.outcome is not None and not one.outcome.done():
+                one.outcome.set_exception(LaunchFailed(event))
+        elif kind == "exec_exited":
+            one.running, one.exit_code, one.pid = False, event["code"], 0
+            self._engine.emit(machine, "exec_die", execID=one.id, exitCode=str(one.exit_code))
+
+    # --- stop, kill, restart ---
+
+    def kill(self, machine: Machine, signal_text: str) -> None:
+        """Raises Conflict with Docker's text when it does not run, InvalidParameter for an unknown signal."""
+        number = parse_signal(signal_text) if signal_text else 9
+        if not machine.state.alive:
+            raise Conflict(f"cannot kill container: {machine.name}: container {machine.id} is not running")
+        if number in (9, self._stop_signal(machine)):
+            machine.stopping = True
+        self._signal(machine, number)
+        self._engine.emit(machine, "kill", signal=str(number))
+
+    def _signal(self, machine: Machine, number: int) -> None:
+        if machine.pidfd < 0:
+            return
+        try:
+            pidfd.pidfd_send_signal(machine.pidfd, number)
+        except ProcessLookupError:
+            return  # it has just ended
+        except OSError as error:
+            raise KistError(f"cannot signal container {machine.name}: {error.strerror}") from error
+
+    @staticmethod
+    def _stop_signal(machine: Machine) -> int:
+        return parse_signal(machine.record.config.stop_signal or "SIGTERM")
+
+    async def stop(self, machine: Machine, seconds: int | None = None, signal_text: str = "") -> None:
+        """The stop signal, then SIGKILL after `seconds` (negative: never). Raises NotModified when it does not run."""
+        if not machine.state.running:
+            raise NotModified("container is already stopped")
+        number = parse_signal(signal_text) if signal_text else self._stop_signal(machine)
+        if seconds is None:
+            given = machine.record.config.stop_timeout
+            seconds = DEFAULT_STOP_SECONDS if given is None else given
+        machine.stopping = True
+        self._engine.index.save(machine, msgspec.structs.replace(machine.record, manually_stopped=True))
+        self._signal(machine, number)
+        self._engine.emit(machine, "kill", signal=str(number))
+        if not await self._ended(machine, None if seconds < 0 else float(seconds)):
+            self._signal(machine, 9)
+            self._engine.emit(machine, "kill", signal="9")
+            if not await self._ended(machine, _KILL_SECONDS):
+                raise KistError(f"container {machine.name} did not end within {_KILL_SECONDS:.0f} s of SIGKILL")
+        self._engine.emit(machine, "stop")
+
+    @staticmethod
+    async def _ended(machine: Machine, seconds: float | None) -> bool:
+        try:
+            await asyncio.wait_for(machine.ended.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def restart(self, machine: Machine, seconds: int | None = None, signal_text: str = "") -> None:
+        if machine.state.running:
+            keep = machine.record
+            if keep.host_config.auto_remove:  # the stop within a restart is not its end
+                host = msgspec.structs.replace(keep.host_config, auto_remove=False)
+                machine.record = msgspec.structs.replace(keep, host_config=host)
+            try:
+                await self.stop(machine, seconds, signal_text)
+            finally:
+                machine.record = msgspec.structs.replace(machine.record, host_config=keep.host_config)
+        await self.start(machine)
+        self._engine.emit(machine, "restart")
+
+    # --- wait, attach ---
+
+    def add_waiter(self, machine: Machine, waiter: WaitClient) -> None:
+        """Takes a client that has its head; the descriptor is ours from here on."""
+        if machine.handle is not None and not machine.handle.closed and machine.state.alive:
+            machine.handle.send({"command": "wait", "removed": waiter.removed}, [waiter.descriptor])
+            os.close(waiter.descriptor)
+        else:
+            machine.pending_waiters.append(waiter)
+
+    def attach(self, machine: Machine, client: AttachClient) -> None:
+        """Hands a client to the monitor, or keeps it for the start."""
+        if machine.handle is not None and not machine.handle.closed and machine.state.alive:
+            machine.handle.send({"command": "attach", **client.message()}, [client.descriptor])
+            os.close(client.descriptor)
+        else:
+            machine.pending_clients.append(client)
+        self._engine.emit(machine, "attach")
+
+    def resize(self, machine: Machine, height: int, width: int) -> None:
+        if not machine.state.alive or machine.handle is None:
+            raise Conflict(f"container {machine.id} is not running")
+        machine.handle.send({"command": "resize", "height": height, "width": width})
+        self._engine.emit(machine, "resize", height=str(height), width=str(width))
+
+    # --- rename, remove ---
+
+    def rename(self, machine: Machine, name: str) -> None:
+        if not name:
+            raise InvalidParameter("Neither old nor new names may be empty")
+        bare = check_name(name)
+        if bare == machine.name:
+            raise InvalidParameter("Renaming a container with the same name as its current name")
+        old = machine.name
+        self._engine.index.rename(machine, msgspec.structs.replace(machine.record, name=bare))
+        self._engine.emit(machine, "rename", oldName=f"/{old}")
+
+    async def remove(self, machine: Machine, *, force: bool = False, volumes: bool = False) -> None:
+        """Name, record, addresses and ports are free when this returns; the files go in the background."""
+        if machine.record.removing:
+            raise Conflict(f"removal of container {machine.name} is already in progress")
+        if machine.state.running and not force:
+            why = "running: stop the container before removing or force remove"
+            if machine.state.paused:
+                why = "paused and must be unpaused first"
+            raise Conflict(f'cannot remove container "/{machine.name}": container is {why}')
+        machine.record = msgspec.structs.replace(machine.record, removing=True)
+        try:
+            if machine.state.running:
+                self._signal(machine, 9)
+                self._engine.emit(machine, "kill", signal="9")
+                if not await self._ended(machine, _KILL_SECONDS):
+                    raise KistError(f"container {machine.name} did not end within {_KILL_SECONDS:.0f} s of SIGKILL")
+            self._remove(machine, volumes)
+        except BaseException:
+            machine.record = msgspec.structs.replace(machine.record, removing=False)
+            raise
+
+    async def _auto_remove(self, machine: Machine) -> None:
+        if not machine.record.removing:
+            machine.record = msgspec.structs.replace(machine.record, removing=True)
+            self._remove(machine, volumes=True)
+
+    def _remove(self, machine: Machine, volumes: bool) -> None:
+        engine = self._engine
+        self._release_network(machine)
+        engine.index.forget(machine)
+        engine.emit(machine, "destroy")
+        if engine.snapshotter.exists(machine.record.snapshot):
+            engine.snapshotter.remove(machine.record.snapshot)
+        if volumes:
+            for mount in machine.record.mounts:
+                if mount.type == "volume" and mount.anonymous and not engine.volumes.users(mount.name):
+                    engine.volumes.remove(mount.name, force=True)
+        self._release(machine, removed=True)
+        for waiter in machine.pending_waiters:
+            answer_waiter(waiter, machine.state.exit_code)
+        machine.pending_waiters = []
+        machine.removed.set()
+        engine.spawn(self._remove_files(machine))
+
+    async def _remove_files(self, machine: Machine) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._engine.directory(machine.id), ignore_errors=True)
+        await asyncio.to_thread(self._engine.snapshotter.collect)
+
+
+def answer_waiter(waiter: WaitClient, code: int) -> None:
+    """The body of a `/wait` whose head was sent; closes the connection."""
+    text = b'{"StatusCode":%d}\n' % code
+    try:
+        os.write(waiter.descriptor, b"%x\r\n%s\r\n0\r\n\r\n" % (len(text), text))
+    except OSError:
+        pass
+    os.close(waiter.descriptor)
+
+
+def _duration(state: State) -> int:
+    """Seconds between start and end, as the `die` event tells."""
+    return max(0, (nanoseconds(state.finished_at) - nanoseconds(state.started_at)) // 1_000_000_000)
+
+
+def _close(clients: list[AttachClient], waiters: list[WaitClient]) -> None:
+    for descriptor in [one.descriptor for one in clients] + [one.descriptor for one in waiters]:
+        os.close(descriptor)
+
+
+def detach_keys(text: str) -> bytes:
+    """`ctrl-p,ctrl-q` as the bytes a terminal sends. Raises InvalidParameter with Docker's text."""
+    found = bytearray()
+    for key in (text or "ctrl-p,ctrl-q").split(","):
+        if len(key) == 1 and key.isascii():
+            found += key.encode()
+        elif key.startswith("ctrl-") and len(key) == 6 and (key[5].isalpha() or key[5] in "@[\\]^_"):
+            found.append(ord(key[5].upper()) & 0x1F)
+        else:
+            raise InvalidParameter(f"Invalid escape keys ({text}) provided")
+    return bytes(found)

@@ -1,0 +1,82 @@
+"""One container while kistd runs: its record, its monitor, and who waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import msgspec
+
+from kist.model.config import ExecConfig
+from kist.model.container import ContainerRecord, State
+from kist.runtime.supervisor import AttachClient, MonitorHandle, WaitClient
+
+
+class ExecState(msgspec.Struct):
+    """An exec, from its creation until its container is gone. `exit_code` None: it has not ended."""
+
+    id: str
+    container: str
+    config: ExecConfig
+    started: bool = False
+    running: bool = False
+    pid: int = 0
+    exit_code: int | None = None
+    detached: bool = False
+    outcome: asyncio.Future[None] | None = None  # set when it runs or has failed to
+
+
+class Machine:
+    """Changes of state happen under `lock`; what a monitor reports is recorded at once, without waiting for it."""
+
+    def __init__(self, record: ContainerRecord) -> None:
+        self.record = record
+        self.lock = asyncio.Lock()
+        self.handle: MonitorHandle | None = None
+        self.pidfd = -1
+        self.execs: dict[str, ExecState] = {}
+        self.ended = asyncio.Event()  # set while no process runs
+        self.ended.set()
+        self.removed = asyncio.Event()
+        self.started: asyncio.Future[None] | None = None
+        self.pending_clients: list[AttachClient] = []  # attached before the start
+        self.pending_waiters: list[WaitClient] = []
+        self.cleanup: asyncio.Task[None] | None = None
+        self.stopping = False
+        self.greeting: asyncio.Future[dict[str, object]] | None = None
+
+    @property
+    def state(self) -> State:
+        return self.record.state
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    def set_pidfd(self, descriptor: int) -> None:
+        self.close_pidfd()
+        self.pidfd = descriptor
+
+    def close_pidfd(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def take_pending(self) -> tuple[list[AttachClient], list[WaitClient]]:
+        """The connections that waited for the start; the caller closes the descriptors."""
+        clients, self.pending_clients = self.pending_clients, []
+        waiters, self.pending_waiters = self.pending_waiters, []
+        return clients, waiters
+
+    def close(self) -> None:
+        clients, waiters = self.take_pending()
+        for descriptor in [one.descriptor for one in clients] + [one.descriptor for one in waiters]:
+            os.close(descriptor)
+        self.close_pidfd()
+        if self.handle is not None:
+            self.handle.close()
+            self.handle = None

@@ -1,0 +1,121 @@
+"""What a new kistd finds: monitors to adopt, exits it missed, and what a crash left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+
+import msgspec
+
+from kist.container.engine import Engine
+from kist.container.lifecycle import Lifecycle
+from kist.container.machine import Machine
+from kist.kernel import cgroup
+from kist.model.container import State
+from kist.model.timestamp import nanoseconds
+from kist.monitor.protocol import Message
+
+log = logging.getLogger(__name__)
+_GREETING_SECONDS = 5.0
+
+
+class Recovery:
+    def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
+        self._engine, self._lifecycle = engine, lifecycle
+
+    async def run(self) -> None:
+        """Adopts, replays, cleans. One container's trouble does not keep the others from being found."""
+        machines = self._engine.index.all()
+        self._engine.networks.restore(endpoint for machine in machines for endpoint in machine.record.endpoints)
+        await asyncio.gather(*(self._recover(machine) for machine in machines))
+        self._remove_strays({machine.id for machine in self._engine.index.all()})
+        self._engine.snapshotter.cleanup()
+
+    async def _recover(self, machine: Machine) -> None:
+        try:
+            greeting = await self._greet(machine)
+            if greeting is not None:
+                self._adopt(machine, greeting)
+            elif machine.state.running:
+                self._replay(machine)
+            elif machine.record.endpoints or machine.record.ports:
+                record = msgspec.structs.replace(machine.record, endpoints=(), ports=())
+                self._engine.index.save(machine, record)
+        except Exception:
+            log.exception("cannot recover container %s", machine.id)
+
+    async def _greet(self, machine: Machine) -> Message | None:
+        """The monitor's greeting, None when there is no monitor."""
+        machine.greeting = asyncio.get_running_loop().create_future()
+        machine.handle = await self._engine.supervisor.adopt(
+            self._engine.run_dir(machine),
+            lambda event, descriptors: self._lifecycle.heard(machine, event, descriptors),
+            lambda handle: self._lifecycle.lost(machine, handle),
+        )
+        if machine.handle is None:
+            return None
+        try:
+            return dict(await asyncio.wait_for(machine.greeting, _GREETING_SECONDS))
+        except TimeoutError:
+            log.error("the monitor of %s does not answer: its container is killed", machine.id)
+            machine.handle.close()
+            machine.handle = None
+            return None
+
+    def _adopt(self, machine: Machine, greeting: Message) -> None:
+        status = greeting["status"]
+        if status == "running":
+            state = msgspec.structs.replace(
+                machine.state, status="running", pid=greeting["pid"], pid_start=greeting["pid_start"]
+            )
+            machine.ended.clear()
+            self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
+        elif status == "exited":
+            self._lifecycle.on_exited(machine, greeting)
+        elif machine.handle is not None:  # it never came to run: a start that kistd did not live to see
+            machine.handle.send({"command": "release", "removed": False, "code": 128})
+            machine.handle = None
+            if machine.state.running:
+                self._lifecycle.on_exited(machine, _lost_exit())
+
+    def _replay(self, machine: Machine) -> None:
+        """No monitor answers: its exit file tells the end, or else it died and took the container along."""
+        try:
+            with open(f"{self._engine.run_dir(machine)}/exit", encoding="utf-8") as file:
+                event: Message = json.load(file)
+        except (OSError, ValueError):
+            self._lifecycle.monitor_died(machine)
+            return
+        started: State = machine.state
+        if event.get("pid") == started.pid or event.get("finished_at", 0) >= nanoseconds(started.started_at):
+            self._lifecycle.on_exited(machine, event)
+        else:
+            self._lifecycle.monitor_died(machine)
+
+    def _remove_strays(self, known: set[str]) -> None:
+        """Directories and cgroups of containers that no record names."""
+        for parent in (f"{self._engine.exec_root}/containers", f"{self._engine.data_root}/containers"):
+            for name in os.listdir(parent):
+                if name not in known:
+                    shutil.rmtree(f"{parent}/{name}", ignore_errors=True)
+        layout = self._engine.layout
+        for root in layout.directories(self._engine.cgroup_root):
+            for name in _children(root):
+                if len(name) == 64 and name not in known:
+                    group = f"{self._engine.cgroup_root}/{name}"
+                    cgroup.kill(layout, group)
+                    cgroup.remove(layout, group)
+
+
+def _children(directory: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(directory) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _lost_exit() -> Message:
+    return {"code": 128, "finished_at": 0, "oom": False}

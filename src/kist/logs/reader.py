@@ -1,0 +1,253 @@
+"""Reading json-file logs back into what clients get: frames of eight bytes and a line, or plain text.
+
+Whole chunks are taken apart with bytes.replace and split where lines are ordinary, line by line only where they are
+not. `LogReader` is plain and synchronous; who follows a log calls `read` again when the file has grown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+from kist.model.timestamp import nanoseconds
+
+CHUNK = 1 << 18
+_HEADER = struct.Struct(">BxxxI")
+_LINE = re.compile(
+    rb'\{"log":"((?:[^"\\]|\\.)*)","stream":"(stdout|stderr)",(?:"attrs":(\{[^\n]*?\}),)?"time":"([^"]+)"\}\n?$'
+)
+_UNESCAPE = re.compile(rb"\\(?:u([0-9a-f]{4})|(.))")
+_SINGLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f"}
+
+
+class LogOptions(msgspec.Struct, frozen=True):
+    """What `logs` was asked. Times are nanoseconds since the epoch; `tail` None is everything."""
+
+    stdout: bool = True
+    stderr: bool = True
+    since: int = 0
+    until: int = 0
+    tail: int | None = None
+    timestamps: bool = False
+    details: bool = False
+    multiplexed: bool = True
+
+
+def unescape(text: bytes) -> bytes:
+    """The bytes of a JSON string."""
+    if b"\\" not in text:
+        return text
+    if text.count(b"\\") == 1 and text.endswith(b"\\n"):
+        return text[:-2] + b"\n"
+    return _UNESCAPE.sub(_one, text)
+
+
+def _one(match: re.Match[bytes]) -> bytes:
+    if match[1] is not None:
+        return chr(int(match[1], 16)).encode("utf-8", "replace")
+    return _SINGLE.get(match[2], match[2])
+
+
+class Renderer:
+    """Turns whole lines of a log file into the bytes of an answer."""
+
+    def __init__(self, options: LogOptions) -> None:
+        self._options = options
+        self._headers: dict[tuple[int, int], bytes] = {}
+        self.done = False  # a line after `until` was met
+        plain = options.stdout and options.stderr and not (
+            options.since or options.until or options.timestamps or options.details
+        )  # fmt: skip
+        self._plain = plain
+
+    def render(self, lines: bytes) -> bytes:
+        """`lines` ends with a newline."""
+        if self._plain:
+            return self._render_plain(lines)
+        return b"".join(self._each(lines))
+
+    def _render_plain(self, lines: bytes) -> bytes:
+        """No line is looked at for its time: cut the ends off, unescape what needs it."""
+        out: list[bytes] = []
+        append, headers, multiplexed = out.append, self._headers, self._options.multiplexed
+        for line in lines.split(b"\n"):
+            end = line.rfind(b'","stream":"std')
+            if end < 8:
+                continue
+            text = unescape(line[8:end])
+            if multiplexed:
+                key = (2 if line[end + 15] == 0x65 else 1, len(text))
+                header = headers.get(key)
+                if header is None:
+                    header = headers[key] = _HEADER.pack(*key)
+                append(header)
+            append(text)
+        return b"".join(out)
+
+    def _each(self, lines: bytes) -> Iterator[bytes]:
+        options = self._options
+        for line in lines.split(b"\n"):
+            match = _LINE.match(line)
+            if match is None:
+                continue
+            stamp = match[4]
+            if options.since or options.until:
+                when = nanoseconds(stamp.decode())
+                if options.since and when < options.since:
+                    continue
+                if options.until and when > options.until:
+                    self.done = True
+                    return
+            number = 2 if match[2] == b"stderr" else 1
+            if not (options.stderr if number == 2 else options.stdout):
+                continue
+            text = unescape(match[1])
+            if options.details:
+                text = _details(match[3]) + b" " + text
+            if options.timestamps:
+                text = _padded(stamp) + b" " + text
+            yield (_HEADER.pack(number, len(text)) + text) if options.multiplexed else text
+
+
+def _padded(stamp: bytes) -> bytes:
+    """Nine digits of the second, so that lines stand in columns (Docker's RFC3339NanoFixed)."""
+    head, _, fraction = stamp.rstrip(b"Z").partition(b".")
+    return head + b"." + fraction.ljust(9, b"0") + b"Z"
+
+
+def _details(attrs: bytes | None) -> bytes:
+    values = msgspec.json.decode(attrs or b"{}", type=dict[str, str])
+    return ",".join(f"{key}={value}" for key, value in sorted(values.items())).encode()
+
+
+class LogReader:
+    """One reading of a log, from its oldest file to the end of the newest, and on as that grows."""
+
+    def __init__(self, path: str, options: LogOptions) -> None:
+        self._path = path
+        self._renderer = Renderer(options)
+        self._older = sorted(
+            (f"{path}.{number}" for number in range(1, 100) if os.path.exists(f"{path}.{number}")),
+            key=lambda name: -int(name.rpartition(".")[2]),
+        )
+        self._file = -1
+        self._rest = b""
+        self._options = options
+        if options.tail is not None:
+            self._seek_tail(options.tail)
+        else:
+            self._next_file()
+
+    @property
+    def done(self) -> bool:
+        return self._renderer.done
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def fileno(self) -> int:
+        return self._file
+
+    def _next_file(self) -> bool:
+        """Opens the next newer file; False when the newest is open already."""
+        target = self._older.pop(0) if self._older else self._path
+        try:
+            descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        self.close()
+        self._file = descriptor
+        return True
+
+    def read(self) -> bytes:
+        """The next piece of the answer; "" when there is nothing now. Only whole lines are taken."""
+        while self._file >= 0:
+            data = os.read(self._file, CHUNK)
+            if not data:
+                if self._newer():
+                    continue
+                return b""
+            end = data.rfind(b"\n") + 1
+            if not end:
+                self._rest += data
+                continue
+            out = self._renderer.render(self._rest + data[:end])
+            self._rest = data[end:]
+            if out or self.done:
+                return out
+        if self._next_file():
+            return self.read()
+        return b""
+
+    def _newer(self) -> bool:
+        """At the end of a file: goes on to the next, or to the one that took its name in a rotation."""
+        if self._older:
+            return self._next_file()
+        try:
+            here, there = os.fstat(self._file), os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        if (here.st_ino, here.st_dev) != (there.st_ino, there.st_dev):
+            return self._next_file()
+        if there.st_size < os.lseek(self._file, 0, os.SEEK_CUR):  # truncated in place: one file, rotated
+            os.lseek(self._file, 0, os.SEEK_SET)
+            return True
+        return False
+
+    def _seek_tail(self, count: int) -> None:
+        """Opens the file in which the last `count` lines of the wanted streams begin, at their beginning."""
+        files = [*self._older, self._path]
+        self._older = []
+        missing = count
+        while files:
+            name = files.pop()
+            try:
+                descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue
+            offset, found = _tail_offset(descriptor, missing, self._options)
+            if found < missing and files:
+                missing -= found
+                os.close(descriptor)
+                self._older.insert(0, name)
+                continue
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            self._file = descriptor
+            return
+        if self._older:
+            self._next_file()
+
+
+def _tail_offset(descriptor: int, count: int, options: LogOptions) -> tuple[int, int]:
+    """(offset of the first of the last `count` lines, how many lines there are from there)."""
+    position = os.fstat(descriptor).st_size
+    if count == 0:
+        return position, 0
+    found, rest = 0, b""
+    while position > 0:
+        size = min(CHUNK, position)
+        position -= size
+        data = os.pread(descriptor, size, position) + rest
+        lines = data.split(b"\n")
+        rest = lines[0]
+        offset = position + len(data)
+        for line in reversed(lines[1:] if position else lines):
+            offset -= len(line)
+            if line and _wanted(line, options):
+                found += 1
+                if found == count:
+                    return offset, found
+            offset -= 1
+    return 0, found
+
+
+def _wanted(line: bytes, options: LogOptions) -> bool:
+    if options.stdout and options.stderr:
+        return True
+    return (b'","stream":"stderr",' in line[-400:]) == options.stderr

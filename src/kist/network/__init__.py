@@ -1,0 +1,1 @@
+"""Networks on one host: the bridge, addresses, published ports, and the files by which programs find names."""

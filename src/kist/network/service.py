@@ -1,0 +1,207 @@
+"""The networks of this engine: bridge, host and none, and what attaches containers to the bridge."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Iterable
+
+import msgspec
+
+from kist.kernel.rtnetlink import RouteSocket
+from kist.model.config import ContainerConfig, HostConfig
+from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
+from kist.model.network import Endpoint, Link, Network, PublishedPort
+from kist.model.timestamp import rfc3339
+from kist.network.ipam import Allocator, free_subnet, mac_of
+from kist.store.database import Database, Records
+
+_FORWARD = "/proc/sys/net/ipv4/ip_forward"
+
+
+class BridgeSettings(msgspec.Struct, frozen=True):
+    """The daemon's options for the default bridge."""
+
+    bridge: str = ""  # an existing one to use; "none": no bridge network
+    address: str = ""  # --bip, with prefix length
+    fixed_cidr: str = ""
+    gateway: str = ""
+    mtu: int = 1500
+    forward: bool = True
+
+
+class NetworkService:
+    def __init__(self, database: Database, instance: str, settings: BridgeSettings) -> None:
+        self._records = Records(database, "network", Network)
+        self._instance = instance
+        self._settings = settings
+        self._allocator: Allocator | None = None
+        self._bridge_index = 0
+        self.forwarding = True
+
+    # --- set-up ---
+
+    def start(self) -> None:
+        """Makes the built-in networks and the bridge. Raises KistError when the kernel refuses."""
+        for name, driver in (("host", "host"), ("none", "null")):
+            if self._records.get(name) is None:
+                self._records.put(name, Network(secrets.token_hex(32), name, driver, rfc3339()))
+        if self._settings.bridge == "none":
+            self._records.delete("bridge")
+            return
+        try:
+            self._start_bridge()
+        except (OSError, LookupError) as error:
+            raise KistError(f"cannot set the default bridge up: {error}") from error
+
+    def _start_bridge(self) -> None:
+        with RouteSocket() as route:
+            links = route.links()
+            old = self._records.get("bridge")
+            name = self._settings.bridge or self._bridge_name(old, links)
+            addresses = route.addresses()
+            exists = name in links
+            present = [
+                (one, prefix) for index, one, prefix in addresses if exists and index == links[name] and "." in one
+            ]
+            subnet, gateway = self._subnet(route, old, present, addresses, links.get(name, -1))
+            base = old or Network(secrets.token_hex(32), "bridge", "bridge", rfc3339())
+            record = msgspec.structs.replace(base, subnet=subnet, gateway=gateway, bridge=name, mtu=self._settings.mtu)
+            self._records.put("bridge", record)  # before the interface is made: a crash leaves a name to clean
+            if not exists:
+                if self._settings.bridge:
+                    raise KistError(f"bridge {name} does not exist: --bridge wants one that is there")
+                route.create_bridge(name, _random_mac(), self._settings.mtu)
+            self._bridge_index = route.links()[name]
+            prefix = ipaddress.ip_network(subnet).prefixlen
+            if (gateway, prefix) not in present and not self._settings.bridge:
+                route.add_address(self._bridge_index, f"{gateway}/{prefix}")
+            route.set_up(self._bridge_index)
+        self._allocator = Allocator(subnet, self._settings.gateway or gateway, self._settings.fixed_cidr)
+        self._allocator.reserve(gateway)
+        if self._settings.forward:
+            with open(_FORWARD, "w", encoding="ascii") as file:
+                file.write("1")
+        with open(_FORWARD, encoding="ascii") as file:
+            self.forwarding = file.read().strip() == "1"
+
+    def _bridge_name(self, old: Network | None, links: dict[str, int]) -> str:
+        """kist0, or a name with the instance's id when another engine on this host has that."""
+        if old is not None and old.bridge:
+            return old.bridge
+        return "kist0" if "kist0" not in links else f"kist-{self._instance}"
+
+    def _subnet(
+        self,
+        route: RouteSocket,
+        old: Network | None,
+        present: list[tuple[str, int]],
+        addresses: list[tuple[int, str, int]],
+        index: int,
+    ) -> tuple[str, str]:
+        """(subnet, gateway): as told, as the bridge has it, as it was, or the first free pool."""
+        if self._settings.address:
+            interface = ipaddress.ip_interface(self._settings.address)
+            return str(interface.network), str(interface.ip)
+        if present:
+            interface = ipaddress.ip_interface(f"{present[0][0]}/{present[0][1]}")
+            return str(interface.network), str(interface.ip)
+        taken = [(address, prefix) for at, address, prefix in addresses if at != index and "." in address]
+        taken += route.routes()
+        if old is not None and old.subnet:
+            network = ipaddress.ip_network(old.subnet)
+            if not any(network.overlaps(ipaddress.ip_network(f"{a}/{p}", strict=False)) for a, p in taken if p):
+                return old.subnet, old.gateway
+        subnet = free_subnet(taken)
+        return subnet, str(next(ipaddress.ip_network(subnet).hosts()))
+
+    # --- lookups ---
+
+    def all(self) -> list[Network]:
+        return sorted(self._records.values(), key=lambda network: network.name)
+
+    def get(self, name: str) -> Network:
+        """By name, id or prefix of an id. Raises NotFound with Docker's text."""
+        wanted = "bridge" if name == "default" else name
+        found = self._records.get(wanted) or next(
+            (one for one in self._records.values() if len(wanted) >= 3 and one.id.startswith(wanted)), None
+        )
+        if found is None:
+            raise NotFound(f"network {name} not found")
+        return found
+
+    # --- endpoints ---
+
+    def attach(self, container_id: str, wanted_mac: str = "") -> tuple[Endpoint, Link]:
+        """An address on the bridge and the veth pair that is to be made. Raises KistError when none is left."""
+        network = self.get("bridge")
+        if self._allocator is None:
+            raise InvalidParameter("the bridge network is switched off (--bridge=none)")
+        try:
+            address = self._allocator.allocate()
+        except LookupError as error:
+            raise KistError(str(error)) from error
+        mac = wanted_mac or mac_of(address)
+        prefix = self._allocator.network.prefixlen
+        gateway = self._settings.gateway or network.gateway
+        host_name = f"veth{secrets.token_hex(4)}"
+        endpoint = Endpoint(
+            id=secrets.token_hex(32),
+            network=network.name,
+            network_id=network.id,
+            host_name=host_name,
+            mac=mac,
+            address=address,
+            prefix=prefix,
+            gateway=gateway,
+        )
+        link = Link(
+            host_name=host_name,
+            bridge_index=self._bridge_index,
+            name="eth0",
+            mac=mac,
+            mtu=network.mtu,
+            addresses=(f"{address}/{prefix}",),
+            gateway4=gateway,
+        )
+        return endpoint, link
+
+    def detach(self, endpoint: Endpoint) -> None:
+        """The address is free again. The veth pair goes with the container's namespace."""
+        if self._allocator is not None and endpoint.network == "bridge":
+            self._allocator.release(endpoint.address)
+
+    def publish(
+        self, container_id: str, endpoint: Endpoint, config: ContainerConfig, host: HostConfig, address: str
+    ) -> tuple[PublishedPort, ...]:
+        """Makes the ports of a container reachable through the host. Raises KistError when one is taken."""
+        if host.port_bindings or (host.publish_all_ports and config.exposed_ports):
+            raise NotSupported("published ports are not supported by this engine yet")
+        return ()
+
+    def unpublish(self, container_id: str) -> None:
+        """Takes the ports of a container back."""
+
+    def restore(self, endpoints: Iterable[Endpoint]) -> None:
+        """Takes the addresses of containers that run on."""
+        for endpoint in endpoints:
+            if self._allocator is not None and endpoint.network == "bridge":
+                self._allocator.reserve(endpoint.address)
+
+    def remove_bridge(self) -> None:
+        """For the end of a private instance: takes its bridge away, if it made it."""
+        network = self._records.get("bridge")
+        if network is None or self._settings.bridge:
+            return
+        with RouteSocket() as route:
+            index = route.links().get(network.bridge)
+            if index is not None:
+                route.delete_link(index)
+
+
+def _random_mac() -> str:
+    """Locally administered, unicast."""
+    raw = bytearray(os.urandom(6))
+    raw[0] = raw[0] & 0xFE | 0x02
+    return ":".join(f"{byte:02x}" for byte in raw)

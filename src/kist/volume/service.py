@@ -1,0 +1,127 @@
+"""Named volumes of the local driver: records, directories, copy-up."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+
+from kist.kernel import mount, path
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
+from kist.model.mount import Mount
+from kist.model.timestamp import rfc3339
+from kist.model.volume import Volume
+from kist.snapshot.copy import copy_tree
+from kist.store.database import Database, Records
+
+_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
+
+
+class VolumeService:
+    """`users(name)` answers the ids of the containers that hold a volume."""
+
+    def __init__(self, database: Database, root: str, emit: Callable[[str, str, str], None]) -> None:
+        self._records = Records(database, "volume", Volume)
+        self._root = root
+        self._emit = emit
+        self.users: Callable[[str], list[str]] = lambda name: []
+        os.makedirs(root, mode=0o701, exist_ok=True)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Directories without a record hold somebody's data: they become volumes again, never rubbish."""
+        for name in os.listdir(self._root):
+            if name not in self._records and os.path.isdir(f"{self._root}/{name}/_data"):
+                self._records.put(name, Volume(name, "local", f"{self._root}/{name}/_data", rfc3339()))
+
+    def all(self) -> list[Volume]:
+        return sorted(self._records.values(), key=lambda volume: volume.name)
+
+    def get(self, name: str) -> Volume:
+        volume = self._records.get(name)
+        if volume is None:
+            raise NotFound(f"get {name}: no such volume")
+        return volume
+
+    def create(
+        self,
+        name: str = "",
+        driver: str = "",
+        options: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> Volume:
+        """A new volume, or the one that has the name already. Raises InvalidParameter, NotFound (driver), Conflict."""
+        anonymous = not name
+        name = name or secrets.token_hex(32)
+        if driver not in ("", "local"):
+            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+        if not _NAME.match(name):
+            raise InvalidParameter(
+                f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+                f'"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+            )
+        if options:
+            key = sorted(options)[0]
+            if key not in ("type", "o", "device", "size"):
+                raise InvalidParameter(f'create {name}: invalid option: "{key}"')
+            raise InvalidParameter(f"create {name}: options of the local driver are not supported by this engine yet")
+        existing = self._records.get(name)
+        if existing is not None:
+            return existing
+        directory = f"{self._root}/{name}/_data"
+        volume = Volume(name, "local", directory, rfc3339(), labels, options, anonymous)
+        self._records.put(name, volume)
+        try:
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+        except OSError as error:
+            self._records.delete(name)
+            raise KistError(f"create {name}: {error.strerror}") from error
+        self._emit("create", name, "local")
+        return volume
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Raises NotFound, and Conflict while a container uses it."""
+        volume = self._records.get(name)
+        if volume is None:
+            if force:
+                return
+            raise NotFound(f"get {name}: no such volume")
+        users = self.users(name)
+        if users:
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        shutil.rmtree(f"{self._root}/{name}", ignore_errors=False)
+        self._records.delete(name)
+        self._emit("destroy", name, volume.driver)
+
+    def copy_up(self, volume: Volume, layers: tuple[Mount, ...], inside: str) -> None:
+        """Fills an empty volume with what the image has at a path. Works in a thread; raises KistError."""
+        if os.listdir(volume.mountpoint):
+            return
+        root = open_root(layers)
+        try:
+            try:
+                source = path.open_in_root(root, inside, os.O_RDONLY | os.O_DIRECTORY)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            try:
+                copy_tree(f"/proc/self/fd/{source}", volume.mountpoint)
+            except OSError as error:
+                raise KistError(f"cannot fill volume {volume.name}: {error}") from error
+            finally:
+                os.close(source)
+        finally:
+            os.close(root)
+
+
+def open_root(layers: tuple[Mount, ...]) -> int:
+    """A descriptor of a root file system that is mounted nowhere: only its holder looks inside. Raises KistError."""
+    first = layers[0]
+    try:
+        if first.type == "bind":
+            return os.open(first.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        options = [word for word in first.options if word not in ("ro", "rw")]
+        return mount.detached_mount(first.type, first.source, options)
+    except OSError as error:
+        raise KistError(f"cannot open a root file system: {error}") from error
