@@ -17,6 +17,7 @@ from kist.kernel import cgroup
 from kist.model.container import State
 from kist.model.timestamp import nanoseconds
 from kist.monitor.protocol import Message
+from kist.runtime.supervisor import MonitorHandle
 
 log = logging.getLogger(__name__)
 _GREETING_SECONDS = 5.0
@@ -25,12 +26,14 @@ _GREETING_SECONDS = 5.0
 class Recovery:
     def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
         self._engine, self._lifecycle = engine, lifecycle
+        self._strays: list[MonitorHandle] = []  # kept open until they close
 
     async def run(self) -> None:
         """Adopts, replays, cleans. One container's trouble does not keep the others from being found."""
         machines = self._engine.index.all()
         self._engine.networks.restore(endpoint for machine in machines for endpoint in machine.record.endpoints)
         await asyncio.gather(*(self._recover(machine) for machine in machines))
+        await self._release_strays({machine.id for machine in self._engine.index.all()})
         self._remove_strays({machine.id for machine in self._engine.index.all()})
         self._engine.snapshotter.cleanup()
 
@@ -94,6 +97,21 @@ class Recovery:
             self._lifecycle.on_exited(machine, event)
         else:
             self._lifecycle.monitor_died(machine)
+
+    async def _release_strays(self, known: set[str]) -> None:
+        """Monitors of containers that were removed while they were told: they may go."""
+        for name in os.listdir(f"{self._engine.exec_root}/containers"):
+            if name in known:
+                continue
+            cgroup.kill(self._engine.layout, f"{self._engine.cgroup_root}/{name}")
+            handle = await self._engine.supervisor.adopt(
+                f"{self._engine.exec_root}/containers/{name}",
+                lambda event, descriptors: [os.close(one) for one in descriptors] and None,
+                lambda handle: None,
+            )
+            if handle is not None:
+                handle.send({"command": "release", "removed": True, "code": 137})
+                self._strays.append(handle)
 
     def _remove_strays(self, known: set[str]) -> None:
         """Directories and cgroups of containers that no record names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -157,7 +158,7 @@ def _memory_total() -> int:
     return os.sysconf("SC_PHYS_PAGES") * _PAGE
 
 
-_COLUMNS = {
+_COLUMNS: dict[str, Callable[[_Process], str]] = {
     "UID": lambda one: _user(one.uid),
     "USER": lambda one: _user(one.uid),
     "PID": lambda one: str(one.pid),

@@ -1,0 +1,158 @@
+"""From a request to a route: the version in the path, the headers of every answer, errors as Docker answers them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, TypeVar
+
+from kist.http.router import Router
+from kist.http.server import ClientGone, Handler, Request, Response
+from kist.model import errors
+from kist.wire.decode import decode
+from kist.wire.encode import dumps
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+API_VERSION, MINIMUM_VERSION = "1.51", "1.24"
+_VERSION = re.compile(r"^/v(\d+)\.(\d+)(/.*)$")
+_BODY_LIMIT = 16 << 20
+_STATUS: tuple[tuple[type[errors.KistError], int], ...] = (
+    (errors.InvalidParameter, 400),
+    (errors.Unauthorized, 401),
+    (errors.Forbidden, 403),
+    (errors.NotFound, 404),
+    (errors.Conflict, 409),
+    (errors.NotModified, 304),
+    (errors.NotSupported, 501),
+    (errors.Unavailable, 503),
+)
+
+
+def status_of(error: errors.KistError) -> int:
+    """The HTTP status of a kind of error: 500 when no other fits."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def number(version: str) -> tuple[int, int]:
+    """`1.41` as (1, 41)."""
+    major, _, minor = version.partition(".")
+    return int(major), int(minor)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    return Response(status, dumps(value), "application/json")
+
+
+def error_response(status: int, message: str) -> Response:
+    if status == 304:
+        return Response(304)
+    return json_response({"message": message}, status)
+
+
+class App:
+    """`handle` is what the HTTP server calls."""
+
+    def __init__(self, router: Router, server: str) -> None:
+        self._router = router
+        self._headers = {
+            "Api-Version": API_VERSION,
+            "Docker-Experimental": "false",
+            "Ostype": "linux",
+            "Server": server,
+        }
+
+    async def handle(self, request: Request) -> Response | None:
+        request.extra_headers = dict(self._headers)
+        try:
+            handler = self._route(request)
+            if handler is None:
+                return error_response(404, "page not found")
+            return await handler(request)
+        except errors.KistError as error:
+            return self._failed(request, status_of(error), error.message)
+        except (ClientGone, ConnectionError):
+            raise
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.path)
+            return self._failed(request, 500, f"internal error: {type(error).__name__}")
+
+    @staticmethod
+    def _failed(request: Request, status: int, message: str) -> Response | None:
+        if request.answered:
+            log.debug("after the head of %s: %s", request.path, message)
+            return None
+        return error_response(status, message)
+
+    def _route(self, request: Request) -> Handler | None:
+        """Raises InvalidParameter for a version outside of what is served."""
+        match = _VERSION.match(request.path)
+        path = request.path
+        request.version = API_VERSION
+        if match is not None:
+            path = match[3]
+            request.version = f"{int(match[1])}.{int(match[2])}"
+            _check_version(request.version)
+        found = self._router.find(request.method, path)
+        if found is None:
+            return None
+        handler, request.parameters = found
+        return handler
+
+
+def _check_version(version: str) -> None:
+    if number(version) < number(MINIMUM_VERSION):
+        raise errors.InvalidParameter(
+            f"client version {version} is too old. Minimum supported API version is {MINIMUM_VERSION}, "
+            f"please upgrade your client to a newer version"
+        )
+    if number(version) > number(API_VERSION):
+        raise errors.InvalidParameter(
+            f"client version {version} is too new. Maximum supported API version is {API_VERSION}"
+        )
+
+
+def at_least(request: Request, version: str) -> bool:
+    """Whether the client speaks this version or a newer one."""
+    return number(request.version) >= number(version)
+
+
+async def body(request: Request, type_: type[T], *, optional: bool = False) -> T:
+    """The JSON body as a typed value. Raises InvalidParameter with Docker's texts."""
+    data = await raw_body(request)
+    if not data and optional:
+        return decode(b"{}", type_)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    if data and content_type != "application/json":
+        raise errors.InvalidParameter(
+            f'unsupported Content-Type header ({content_type}): must be "application/json"'
+            if content_type
+            else "malformed Content-Type header (): mime: no media type"
+        )
+    return decode(data, type_)
+
+
+async def raw_body(request: Request, limit: int = _BODY_LIMIT) -> bytes:
+    try:
+        return await request.read(limit)
+    except ValueError as error:
+        raise errors.InvalidParameter(f"the request body is too large: at most {limit} bytes are taken") from error
+
+
+def flag(request: Request, name: str, default: bool = False) -> bool:
+    """A boolean of the query as Docker reads it: empty, 0, no, false and none are false, anything else is true."""
+    value = request.query.get(name)
+    if value is None:
+        return default
+    return value.strip().lower() not in ("", "0", "no", "false", "none")
+
+
+def integer(request: Request, name: str) -> int | None:
+    """Raises InvalidParameter with Go's text."""
+    value = request.query.get(name, "")
+    if not value:
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise errors.InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax') from error

@@ -1,0 +1,165 @@
+"""The verbs by name or id, for whoever speaks to users: one call each, plain values in and out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from kist.container import create as creating
+from kist.container import top as processes
+from kist.container.create import Created, CreateRequest
+from kist.container.engine import Engine
+from kist.container.execs import Execs, write_failure
+from kist.container.lifecycle import Lifecycle, detach_keys
+from kist.container.logs import read_logs
+from kist.container.machine import ExecState, Machine
+from kist.logs.reader import LogOptions
+from kist.model.config import ExecConfig
+from kist.model.container import ContainerRecord
+from kist.model.errors import Conflict, KistError
+from kist.runtime.supervisor import AttachClient, WaitClient
+from kist.snapshot.base import tree_usage
+
+
+class ContainerService:
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, execs: Execs) -> None:
+        self._engine, self._lifecycle, self._execs = engine, lifecycle, execs
+
+    def _find(self, name: str) -> Machine:
+        return self._engine.index.find(name)
+
+    def get(self, name: str) -> ContainerRecord:
+        return self._find(name).record
+
+    def all(self) -> list[ContainerRecord]:
+        return [machine.record for machine in self._engine.index.all()]
+
+    def exec_ids(self, name: str) -> list[str]:
+        """Of execs that have not ended."""
+        return [one.id for one in self._find(name).execs.values() if one.exit_code is None]
+
+    def log_path(self, name: str) -> str:
+        return self._engine.log_path(self._find(name).id)
+
+    def directory(self, name: str) -> str:
+        return self._engine.directory(self._find(name).id)
+
+    def snapshot_directory(self, name: str) -> str:
+        record = self._find(name).record
+        return self._engine.snapshotter.directory(record.snapshot)
+
+    async def sizes(self, name: str) -> tuple[int, int]:
+        """(bytes of its own files, bytes with the image's)."""
+        record = self._find(name).record
+        own = await asyncio.to_thread(tree_usage, self._engine.snapshotter.directory(record.snapshot))
+        image = 0
+        if record.image_id:
+            image = self._engine.images.get(record.image_id).size
+        return own.size, own.size + image
+
+    async def create(self, request: CreateRequest) -> Created:
+        return await creating.create(self._engine, request)
+
+    async def start(self, name: str) -> None:
+        await self._lifecycle.start(self._find(name))
+
+    async def stop(self, name: str, seconds: int | None, signal: str) -> None:
+        await self._lifecycle.stop(self._find(name), seconds, signal)
+
+    async def restart(self, name: str, seconds: int | None, signal: str) -> None:
+        await self._lifecycle.restart(self._find(name), seconds, signal)
+
+    def kill(self, name: str, signal: str) -> None:
+        self._lifecycle.kill(self._find(name), signal)
+
+    def rename(self, name: str, new_name: str) -> None:
+        self._lifecycle.rename(self._find(name), new_name)
+
+    async def remove(self, name: str, *, force: bool, volumes: bool) -> None:
+        await self._lifecycle.remove(self._find(name), force=force, volumes=volumes)
+
+    def resize(self, name: str, height: int, width: int) -> None:
+        self._lifecycle.resize(self._find(name), height, width)
+
+    def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]:
+        found = processes.top(self._engine, self._find(name), arguments)
+        return list(found.titles), [list(row) for row in found.processes]
+
+    def logs(self, name: str, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
+        return read_logs(self._engine, self._find(name), options, follow)
+
+    def wait_now(self, name: str, condition: str) -> int | None:
+        """The exit code when there is nothing to wait for."""
+        machine = self._find(name)
+        if condition == "not-running" and not machine.state.running:
+            return machine.state.exit_code
+        return None
+
+    def wait(self, name: str, descriptor: int, removed: bool) -> None:
+        """Takes over a connection whose head was sent; it is answered at the end, or at the removal."""
+        self._lifecycle.add_waiter(self._find(name), WaitClient(descriptor, removed))
+
+    def check_attachable(self, name: str) -> bool:
+        """Whether it has a terminal. Raises Conflict with Docker's text."""
+        machine = self._find(name)
+        if machine.state.paused:
+            raise Conflict(f"container {machine.id} is paused, unpause the container before attach")
+        return machine.record.config.tty
+
+    def attach(
+        self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes
+    ) -> None:
+        machine = self._find(name)
+        config = machine.record.config
+        client = AttachClient(
+            descriptor=descriptor,
+            multiplexed=not config.tty,
+            stdin=stdin and config.open_stdin,
+            stdout=stdout,
+            stderr=stderr,
+            detach_keys=detach_keys(keys),
+            leftover=leftover,
+        )
+        self._lifecycle.attach(machine, client)
+
+    # --- execs ---
+
+    def exec_create(self, name: str, config: ExecConfig) -> str:
+        if config.detach_keys:
+            detach_keys(config.detach_keys)
+        return self._execs.create(self._find(name), config)
+
+    def exec_get(self, exec_id: str) -> ExecState:
+        return self._execs.find(exec_id)[1]
+
+    def exec_check(self, exec_id: str) -> ExecState:
+        """Raises Conflict when it cannot be started."""
+        machine, state = self._execs.find(exec_id)
+        self._execs.check_startable(machine, state)
+        return state
+
+    async def exec_start_detached(self, exec_id: str, console: tuple[int, int] | None) -> None:
+        machine, state = self._execs.find(exec_id)
+        await self._execs.start(machine, state, None, console)
+
+    async def exec_start(self, exec_id: str, descriptor: int, leftover: bytes, console: tuple[int, int] | None) -> None:
+        """Runs it on a connection that has its head; what goes wrong is told there. Keeps no descriptor."""
+        machine, state = self._execs.find(exec_id)
+        config = state.config
+        client = AttachClient(
+            descriptor=descriptor,
+            multiplexed=not config.tty,
+            stdin=config.attach_stdin,
+            stdout=config.attach_stdout,
+            stderr=config.attach_stderr,
+            detach_keys=detach_keys(config.detach_keys),
+            leftover=leftover,
+        )
+        try:
+            await self._execs.start(machine, state, client, console)
+        except KistError as error:
+            write_failure(descriptor, error.message, not config.tty)
+
+    def exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        machine, state = self._execs.find(exec_id)
+        self._execs.resize(machine, state, height, width)

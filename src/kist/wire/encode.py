@@ -1,0 +1,45 @@
+"""Answers as Docker writes them: which fields are left out when they are empty, which are null."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kist.model.config import ContainerConfig, EndpointSettings, HostConfig
+
+# Go's `omitempty` in Docker's types; everything else is always there, as null, "", 0 or [].
+_CONFIG_OMITTED = frozenset({
+    "ExposedPorts", "Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "StopTimeout", "Shell",
+})  # fmt: skip
+_HOST_OMITTED = frozenset({
+    "Annotations", "Mounts", "StorageOpt", "Tmpfs", "Sysctls", "Init", "KernelMemory", "KernelMemoryTCP",
+})  # fmt: skip
+_EMPTY: tuple[Any, ...] = (None, "", 0, False, [], {})
+
+
+def _without_empty(data: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in names or value not in _EMPTY}
+
+
+def container_config(config: ContainerConfig) -> dict[str, Any]:
+    data = _without_empty(msgspec.to_builtins(config), _CONFIG_OMITTED)
+    if "Healthcheck" in data:
+        data["Healthcheck"] = {key: value for key, value in data["Healthcheck"].items() if value not in _EMPTY}
+    if data["Labels"] is None:
+        data["Labels"] = {}
+    return data
+
+
+def host_config(config: HostConfig) -> dict[str, Any]:
+    return _without_empty(msgspec.to_builtins(config), _HOST_OMITTED)
+
+
+def endpoint_settings(settings: EndpointSettings) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(settings)
+    return data
+
+
+def dumps(value: Any) -> bytes:
+    """JSON with a newline, as Go's encoder ends it."""
+    return msgspec.json.encode(value) + b"\n"
