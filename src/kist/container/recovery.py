@@ -106,7 +106,7 @@ class Recovery:
             cgroup.kill(self._engine.layout, f"{self._engine.cgroup_root}/{name}")
             handle = await self._engine.supervisor.adopt(
                 f"{self._engine.exec_root}/containers/{name}",
-                lambda event, descriptors: [os.close(one) for one in descriptors] and None,
+                _discard,
                 lambda handle: None,
             )
             if handle is not None:
@@ -133,6 +133,11 @@ def _children(directory: str) -> list[str]:
         return [entry.name for entry in os.scandir(directory) if entry.is_dir()]
     except FileNotFoundError:
         return []
+
+
+def _discard(event: Message, descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _lost_exit() -> Message:

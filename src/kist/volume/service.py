@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
 from kist.model.mount import Mount
 from kist.model.timestamp import rfc3339
 from kist.model.volume import Volume
+from kist.snapshot.base import tree_usage
 from kist.snapshot.copy import copy_tree
 from kist.store.database import Database, Records
 
@@ -94,6 +96,22 @@ class VolumeService:
         shutil.rmtree(f"{self._root}/{name}", ignore_errors=False)
         self._records.delete(name)
         self._emit("destroy", name, volume.driver)
+
+    def in_use(self, name: str) -> bool:
+        return bool(self.users(name))
+
+    async def prune(self, names: list[str]) -> tuple[list[str], int]:
+        """Removes these volumes; those that went, and how many bytes they held."""
+        removed, freed = [], 0
+        for name in names:
+            size = await asyncio.to_thread(tree_usage, self.get(name).mountpoint)
+            try:
+                self.remove(name)
+            except Conflict:
+                continue  # a container took it meanwhile
+            removed.append(name)
+            freed += size.size
+        return removed, freed
 
     def copy_up(self, volume: Volume, layers: tuple[Mount, ...], inside: str) -> None:
         """Fills an empty volume with what the image has at a path. Works in a thread; raises KistError."""

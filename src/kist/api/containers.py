@@ -1,0 +1,357 @@
+"""Routes of containers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from kist.api import render
+from kist.api.app import at_least, flag, integer, json_response
+from kist.api.filters import Filters, boolean, match_labels, parse_filters
+from kist.api.times import parse_timestamp
+from kist.http.router import Router
+from kist.http.server import Hijacked, Request, Response
+from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
+from kist.model.container import ContainerRecord
+from kist.model.errors import InvalidParameter, NotFound
+from kist.wire import decode
+
+_FILTERS = frozenset({
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
+    "network", "publish", "since", "status", "volume",
+})  # fmt: skip
+_STATES = frozenset({"created", "restarting", "running", "removing", "paused", "exited", "dead"})
+_CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
+
+
+class _Networking(msgspec.Struct, frozen=True, rename=wire_name):
+    endpoints_config: dict[str, EndpointSettings] | None = None
+
+
+class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
+    """What stands beside ContainerConfig in the body of a create."""
+
+    host_config: HostConfig | None = None
+    networking_config: _Networking | None = None
+
+
+class Containers(Protocol):
+    """What these routes need of the engine."""
+
+    def get(self, name: str) -> ContainerRecord: ...
+    def all(self) -> list[ContainerRecord]: ...
+    def exec_ids(self, name: str) -> list[str]: ...
+    def log_path(self, name: str) -> str: ...
+    def directory(self, name: str) -> str: ...
+    def snapshot_directory(self, name: str) -> str: ...
+    async def sizes(self, name: str) -> tuple[int, int]: ...
+    async def start(self, name: str) -> None: ...
+    async def stop(self, name: str, seconds: int | None, signal: str) -> None: ...
+    async def restart(self, name: str, seconds: int | None, signal: str) -> None: ...
+    def kill(self, name: str, signal: str) -> None: ...
+    def rename(self, name: str, new_name: str) -> None: ...
+    async def remove(self, name: str, *, force: bool, volumes: bool) -> None: ...
+    def resize(self, name: str, height: int, width: int) -> None: ...
+    def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]: ...
+    def wait_now(self, name: str, condition: str) -> int | None: ...
+    def wait(self, name: str, descriptor: int, removed: bool) -> None: ...
+    def check_attachable(self, name: str) -> bool: ...
+    def attach(
+        self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes
+    ) -> None: ...
+
+
+Create = Callable[[ContainerConfig, HostConfig, dict[str, EndpointSettings] | None, str, str], Any]
+Logs = Callable[[str, dict[str, Any], bool], AsyncIterator[bytes]]
+
+
+class ContainerRoutes:
+    """`create` and `logs` are given apart: they take values of the engine's own."""
+
+    def __init__(self, containers: Containers, create: Create, logs: Logs) -> None:
+        self._containers, self._create, self._logs = containers, create, logs
+
+    def add_to(self, router: Router) -> None:
+        for method, pattern, handler in (
+            ("GET", "/containers/json", self.list),
+            ("POST", "/containers/create", self.create),
+            ("GET", "/containers/{name}/json", self.inspect),
+            ("POST", "/containers/{name}/start", self.start),
+            ("POST", "/containers/{name}/stop", self.stop),
+            ("POST", "/containers/{name}/restart", self.restart),
+            ("POST", "/containers/{name}/kill", self.kill),
+            ("POST", "/containers/{name}/rename", self.rename),
+            ("POST", "/containers/{name}/wait", self.wait),
+            ("POST", "/containers/{name}/attach", self.attach),
+            ("POST", "/containers/{name}/resize", self.resize),
+            ("GET", "/containers/{name}/logs", self.logs),
+            ("GET", "/containers/{name}/top", self.top),
+            ("DELETE", "/containers/{name}", self.remove),
+        ):
+            router.add(method, pattern, handler)
+
+    async def list(self, request: Request) -> Response:
+        filters = parse_filters(request, _FILTERS)
+        limit = integer(request, "limit") or 0
+        everything = flag(request, "all") or limit > 0 or bool({"status", "exited"} & set(filters))
+        records = select(self._containers.all(), filters, everything)
+        if limit > 0:
+            records = records[:limit]
+        size = flag(request, "size")
+        return json_response(
+            [render.summary(one, await self._containers.sizes(one.id) if size else None) for one in records]
+        )
+
+    async def create(self, request: Request) -> Response:
+        name = request.query.get("name", "")
+        value = decode.parse(await _json_body(request))
+        if not isinstance(value, dict):
+            raise InvalidParameter("invalid JSON: json: cannot unmarshal into Go value of type container.CreateRequest")
+        config = decode.convert(value, ContainerConfig)
+        rest = decode.convert(value, _CreateBody)
+        if not value:
+            raise InvalidParameter("config cannot be empty in order to create a container")
+        networks = rest.networking_config.endpoints_config if rest.networking_config else None
+        created = await self._create(
+            config, rest.host_config or HostConfig(), networks, name, request.query.get("platform", "")
+        )
+        return json_response({"Id": created.id, "Warnings": list(created.warnings)}, 201)
+
+    async def inspect(self, request: Request) -> Response:
+        record = self._containers.get(request.parameters["name"])
+        size = flag(request, "size")
+        data = render.inspect(
+            record,
+            self._containers.directory(record.id),
+            self._containers.log_path(record.id),
+            self._containers.exec_ids(record.id),
+            self._containers.snapshot_directory(record.id),
+            await self._containers.sizes(record.id) if size else None,
+        )
+        return json_response(data)
+
+    async def start(self, request: Request) -> Response:
+        if request.headers.get("content-length", "0") not in ("", "0") and at_least(request, "1.24"):
+            raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
+                                   "removed in v1.24")  # fmt: skip
+        await self._containers.start(request.parameters["name"])
+        return Response(204)
+
+    async def stop(self, request: Request) -> Response:
+        signal = request.query.get("signal", "")
+        await self._containers.stop(request.parameters["name"], integer(request, "t"), signal)
+        return Response(204)
+
+    async def restart(self, request: Request) -> Response:
+        signal = request.query.get("signal", "")
+        await self._containers.restart(request.parameters["name"], integer(request, "t"), signal)
+        return Response(204)
+
+    async def kill(self, request: Request) -> Response:
+        self._containers.kill(request.parameters["name"], request.query.get("signal", ""))
+        return Response(204)
+
+    async def rename(self, request: Request) -> Response:
+        self._containers.rename(request.parameters["name"], request.query.get("name", ""))
+        return Response(204)
+
+    async def remove(self, request: Request) -> Response:
+        if flag(request, "link"):
+            raise InvalidParameter("links between containers are not supported by this engine")
+        await self._containers.remove(
+            request.parameters["name"], force=flag(request, "force"), volumes=flag(request, "v")
+        )
+        return Response(204)
+
+    async def resize(self, request: Request) -> Response:
+        height, width = _size(request)
+        self._containers.resize(request.parameters["name"], height, width)
+        return Response(200)
+
+    async def top(self, request: Request) -> Response:
+        titles, processes = self._containers.top(request.parameters["name"], request.query.get("ps_args", ""))
+        return json_response({"Titles": titles, "Processes": processes})
+
+    async def wait(self, request: Request) -> Response | None:
+        """The head goes out at once; the answer when it is over, by whoever is there then to give it."""
+        condition = request.query.get("condition", "") or "not-running"
+        if condition not in _CONDITIONS:
+            raise InvalidParameter(f'invalid condition: "{condition}"')
+        name = request.parameters["name"]
+        code = self._containers.wait_now(name, condition)
+        if code is not None:
+            return json_response({"StatusCode": code})
+        record = self._containers.get(name)
+        head = {"Content-Type": "application/json", "Transfer-Encoding": "chunked", "Connection": "close"}
+        taken = await request.hijack(request.head(200, head))
+        self._containers.wait(record.id, taken.descriptor, condition == "removed")
+        return None
+
+    async def attach(self, request: Request) -> Response | None:
+        name = request.parameters["name"]
+        tty = self._containers.check_attachable(name)
+        keys = request.query.get("detachKeys", "")
+        taken = await upgrade(request, multiplexed=not tty)
+        streams = {stream: flag(request, stream) for stream in ("stdin", "stdout", "stderr")}
+        self._containers.attach(
+            name,
+            taken.descriptor,
+            stdin=streams["stdin"] and flag(request, "stream"),
+            stdout=streams["stdout"] and flag(request, "stream"),
+            stderr=streams["stderr"] and flag(request, "stream"),
+            keys=keys,
+            leftover=taken.leftover,
+        )
+        return None
+
+    async def logs(self, request: Request) -> Response | None:
+        record = self._containers.get(request.parameters["name"])
+        stdout, stderr = flag(request, "stdout"), flag(request, "stderr")
+        if not (stdout or stderr):
+            raise InvalidParameter("Bad parameters: you must choose at least one stream")
+        tail = request.query.get("tail", "")
+        options = {
+            "stdout": stdout,
+            "stderr": stderr,
+            "since": parse_timestamp(request.query.get("since", "")),
+            "until": parse_timestamp(request.query.get("until", "")),
+            "tail": int(tail) if tail.isdigit() else None,
+            "timestamps": flag(request, "timestamps"),
+            "details": flag(request, "details"),
+            "multiplexed": not record.config.tty,
+        }
+        kind = "raw" if record.config.tty or not at_least(request, "1.42") else "multiplexed"
+        stream = self._logs(record.id, options, flag(request, "follow"))
+        first = await anext(stream, None)
+        await request.start_stream(content_type=f"application/vnd.docker.{kind}-stream")
+        if first is not None:
+            await request.write(first)
+            async for piece in stream:
+                await request.write(piece)
+        return None
+
+
+async def _json_body(request: Request) -> bytes:
+    data = await request.read(16 << 20)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    if not data:
+        raise InvalidParameter("invalid JSON: got EOF while reading request body")
+    if content_type != "application/json":
+        raise InvalidParameter(
+            f'unsupported Content-Type header ({content_type}): must be "application/json"'
+            if content_type
+            else "malformed Content-Type header (): mime: no media type"
+        )
+    return data
+
+
+def _size(request: Request) -> tuple[int, int]:
+    """Raises InvalidParameter with Docker's texts."""
+    found = []
+    for name in ("h", "w"):
+        text = request.query.get(name, "")
+        if not text.isdigit() or int(text) > 0xFFFFFFFF:
+            raise InvalidParameter(f'invalid resize {"height" if name == "h" else "width"} "{text}": invalid syntax')
+        found.append(int(text) & 0xFFFF)
+    return found[0], found[1]
+
+
+async def upgrade(request: Request, *, multiplexed: bool) -> Hijacked:
+    """Answers as dockerd does, byte for byte, and takes the connection."""
+    kind = "multiplexed" if multiplexed and at_least(request, "1.42") else "raw"
+    content_type = f"application/vnd.docker.{kind}-stream"
+    if request.headers.get("upgrade"):
+        head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+    else:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n"
+    return await request.hijack(head.encode())
+
+
+# --- the filters of `ps` ---
+
+
+def select(records: list[ContainerRecord], filters: Filters, everything: bool) -> list[ContainerRecord]:
+    """The containers that every filter lets through. Raises InvalidParameter, NotFound for `before` and `since`."""
+    for value in filters.get("status", ()):
+        if value not in _STATES:
+            raise InvalidParameter(f"invalid filter 'status={value}'")
+    for value in filters.get("exited", ()):
+        if not value.lstrip("-").isdigit():
+            raise InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax')
+    before, since = _created(records, filters, "before"), _created(records, filters, "since")
+    is_task = boolean(filters, "is-task")
+    found = []
+    for record in records:
+        if not everything and not record.state.running:
+            continue
+        if (before and record.created >= before) or (since and record.created <= since):
+            continue
+        if is_task is True:
+            continue
+        if _matches(record, filters):
+            found.append(record)
+    return found
+
+
+def _created(records: list[ContainerRecord], filters: Filters, key: str) -> str:
+    for name in filters.get(key, ()):
+        bare = name.removeprefix("/")
+        for record in records:
+            if record.name == bare or record.id.startswith(bare):
+                return record.created
+        raise NotFound(f"No such container: {name}")
+    return ""
+
+
+def _matches(record: ContainerRecord, filters: Filters) -> bool:
+    if not match_labels(filters, record.config.labels):
+        return False
+    if "label!" in filters and match_labels(filters, record.config.labels, "label!"):
+        return False
+    checks: dict[str, Callable[[str], bool]] = {
+        "id": record.id.startswith,
+        "name": lambda value: _name_matches(value, record.name),
+        "status": lambda value: record.state.status == value,
+        "exited": lambda value: (
+            record.has_been_started and not record.state.alive and record.state.exit_code == int(value)
+        ),
+        "ancestor": lambda value: _is_ancestor(record, value),
+        "volume": lambda value: any(value in (point.name, point.destination, point.source) for point in record.mounts),
+        "network": lambda value: (
+            value in render.networks(record)
+            or any(endpoint.network_id.startswith(value) for endpoint in record.endpoints)
+        ),
+        "publish": lambda value: _has_port(record, value, published=True),
+        "expose": lambda value: _has_port(record, value, published=False),
+        "health": lambda value: value == "none",
+        "isolation": lambda value: value in ("", "default"),
+    }
+    return all(any(check(value) for value in filters[key]) for key, check in checks.items() if filters.get(key))
+
+
+def _name_matches(pattern: str, name: str) -> bool:
+    """A regular expression against the name with and without its slash, as Docker matches."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InvalidParameter(f"invalid filter 'name={pattern}': {error}") from error
+    return bool(expression.search(name) or expression.search(f"/{name}"))
+
+
+def _is_ancestor(record: ContainerRecord, value: str) -> bool:
+    name = value if ":" in value or "@" in value else f"{value}:latest"
+    digits = value.removeprefix("sha256:")
+    return record.image in (value, name) or record.image_id.removeprefix("sha256:").startswith(digits)
+
+
+def _has_port(record: ContainerRecord, value: str, *, published: bool) -> bool:
+    port, _, protocol = value.partition("/")
+    first, _, last = port.partition("-")
+    if not first.isdigit() or (last and not last.isdigit()):
+        raise InvalidParameter(f"invalid containerPort: {value}")
+    wanted = {f"{number}/{protocol or 'tcp'}" for number in range(int(first), int(last or first) + 1)}
+    have = set(record.host_config.port_bindings or ()) if published else set(record.config.exposed_ports or ())
+    return bool(wanted & have)

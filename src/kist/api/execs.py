@@ -1,0 +1,107 @@
+"""Routes of execs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import msgspec
+
+from kist.api.app import body, integer, json_response
+from kist.api.containers import upgrade
+from kist.http.router import Router
+from kist.http.server import Request, Response
+from kist.model.config import ExecConfig, wire_name
+from kist.model.errors import InvalidParameter
+
+
+class _StartBody(msgspec.Struct, frozen=True, rename=wire_name):
+    detach: bool = False
+    tty: bool = False
+    console_size: tuple[int, int] | None = None
+
+
+class ExecView(Protocol):
+    """What is shown of an exec."""
+
+    id: str
+    container: str
+    config: ExecConfig
+    running: bool
+    pid: int
+    exit_code: int | None
+
+
+class Execs(Protocol):
+    def exec_create(self, name: str, config: ExecConfig) -> str: ...
+    def exec_get(self, exec_id: str) -> Any: ...
+    def exec_check(self, exec_id: str) -> Any: ...
+    async def exec_start_detached(self, exec_id: str, console: tuple[int, int] | None) -> None: ...
+    async def exec_start(
+        self, exec_id: str, descriptor: int, leftover: bytes, console: tuple[int, int] | None
+    ) -> None: ...
+    def exec_resize(self, exec_id: str, height: int, width: int) -> None: ...
+
+
+class ExecRoutes:
+    def __init__(self, execs: Execs) -> None:
+        self._execs = execs
+
+    def add_to(self, router: Router) -> None:
+        router.add("POST", "/containers/{name}/exec", self.create)
+        router.add("POST", "/exec/{id}/start", self.start)
+        router.add("POST", "/exec/{id}/resize", self.resize)
+        router.add("GET", "/exec/{id}/json", self.inspect)
+
+    async def create(self, request: Request) -> Response:
+        config = await body(request, ExecConfig)
+        return json_response({"Id": self._execs.exec_create(request.parameters["name"], config)}, 201)
+
+    async def start(self, request: Request) -> Response | None:
+        options = await body(request, _StartBody, optional=True)
+        exec_id = request.parameters["id"]
+        state: ExecView = self._execs.exec_check(exec_id)
+        if options.console_size is not None and not state.config.tty and any(options.console_size):
+            raise InvalidParameter("console size is only supported with TTY enabled")
+        if options.detach:
+            await self._execs.exec_start_detached(exec_id, options.console_size)
+            return Response(200)
+        taken = await upgrade(request, multiplexed=not state.config.tty)
+        try:
+            await self._execs.exec_start(exec_id, taken.descriptor, taken.leftover, options.console_size)
+        finally:
+            os.close(taken.descriptor)
+        return None
+
+    async def resize(self, request: Request) -> Response:
+        height, width = integer(request, "h"), integer(request, "w")
+        if height is None or width is None or min(height, width) < 0:
+            raise InvalidParameter("invalid resize: height and width must be whole numbers")
+        self._execs.exec_resize(request.parameters["id"], height, width)
+        return Response(200)
+
+    async def inspect(self, request: Request) -> Response:
+        state: ExecView = self._execs.exec_get(request.parameters["id"])
+        config = state.config
+        command = config.cmd or [""]
+        return json_response(
+            {
+                "ID": state.id,
+                "Running": state.running,
+                "ExitCode": state.exit_code,
+                "ProcessConfig": {
+                    "tty": config.tty,
+                    "entrypoint": command[0],
+                    "arguments": command[1:],
+                    "privileged": config.privileged,
+                    **({"user": config.user} if config.user else {}),
+                },
+                "OpenStdin": config.attach_stdin,
+                "OpenStderr": config.attach_stderr,
+                "OpenStdout": config.attach_stdout,
+                "CanRemove": state.exit_code is not None,
+                "ContainerID": state.container,
+                "DetachKeys": config.detach_keys,
+                "Pid": state.pid,
+            }
+        )

@@ -1,0 +1,304 @@
+"""Routes of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase as fnmatch
+from typing import Any, Protocol
+
+import msgspec
+
+from kist.api.app import at_least, flag, json_response
+from kist.api.filters import boolean, match_labels, parse_filters
+from kist.api.progress import ProgressStream, Spool
+from kist.api.times import parse_timestamp
+from kist.http.router import Router
+from kist.http.server import Request, Response
+from kist.model.config import ContainerConfig
+from kist.model.errors import InvalidParameter, NotFound, NotSupported
+from kist.model.image import Image
+from kist.model.reference import Reference
+from kist.model.timestamp import nanoseconds
+from kist.wire.encode import container_config
+
+_FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
+
+
+class Images(Protocol):
+    def get(self, name: str) -> Image: ...
+    def all(self) -> list[Image]: ...
+    def tag(self, image_id: str, reference: Reference) -> None: ...
+    async def remove(self, name: str, *, force: bool, prune: bool) -> list[Any]: ...
+    async def prune(self, *, dangling: bool, keep: Callable[[Image], bool]) -> tuple[list[Any], int]: ...
+
+
+class Archives(Protocol):
+    """Images in and out of files."""
+
+    async def load(self, stream: Any, say: Callable[[dict[str, Any]], None]) -> None: ...
+    async def load_root(
+        self, stream: Any, reference: Reference | None, config: ContainerConfig, message: str
+    ) -> str: ...
+    def save(self, names: list[str]) -> Any: ...
+    def layer_sizes(self, image: Image) -> list[int]: ...
+    async def bootstrap(self, distribution: str, say: Callable[[str], None]) -> str: ...
+
+
+class ImageRoutes:
+    def __init__(self, images: Images, archives: Archives, count_users: Callable[[str], int], driver: str) -> None:
+        self._images, self._archives, self._count_users, self._driver = images, archives, count_users, driver
+
+    def add_to(self, router: Router) -> None:
+        for method, pattern, handler in (
+            ("GET", "/images/json", self.all),
+            ("POST", "/images/create", self.create),
+            ("POST", "/images/load", self.load),
+            ("POST", "/images/prune", self.prune),
+            ("GET", "/images/get", self.save),
+            ("GET", "/images/{name:.*}/get", self.save),
+            ("GET", "/images/{name:.*}/json", self.inspect),
+            ("GET", "/images/{name:.*}/history", self.history),
+            ("POST", "/images/{name:.*}/tag", self.tag),
+            ("DELETE", "/images/{name:.*}", self.remove),
+            ("POST", "/kist/images/bootstrap", self.bootstrap),
+        ):
+            router.add(method, pattern, handler)
+
+    async def all(self, request: Request) -> Response:
+        filters = parse_filters(request, _FILTERS)
+        images = self._images.all()
+        dangling = boolean(filters, "dangling")
+        before = [self._created(name) for name in filters.get("before", ())]
+        since = [self._created(name) for name in filters.get("since", ())]
+        until = [parse_timestamp(value) for value in filters.get("until", ())]
+        found = []
+        for image in images:
+            created = _created(image)
+            if not match_labels(filters, image.container_config.labels):
+                continue
+            if "label!" in filters and match_labels(filters, image.container_config.labels, "label!"):
+                continue
+            if dangling is not None and dangling == bool(image.tags):
+                continue
+            if any(created >= limit for limit in before) or any(created <= limit for limit in since):
+                continue
+            if any(created > limit for limit in until):
+                continue
+            tags = [tag for tag in image.tags if _matches_reference(tag, filters.get("reference", []))]
+            if "reference" in filters and not tags:
+                continue
+            found.append(self._summary(image, tags if "reference" in filters else list(image.tags)))
+        return json_response(found)
+
+    def _created(self, name: str) -> int:
+        return _created(self._images.get(name))
+
+    def _summary(self, image: Image, tags: list[str]) -> dict[str, Any]:
+        return {
+            "Containers": -1,
+            "Created": _created(image) // 1_000_000_000,
+            "Id": image.id,
+            "Labels": image.container_config.labels,
+            "ParentId": "",
+            "RepoDigests": list(image.repo_digests),
+            "RepoTags": tags,
+            "SharedSize": -1,
+            "Size": image.size,
+        }
+
+    async def inspect(self, request: Request) -> Response:
+        image = self._images.get(request.parameters["name"])
+        config = image.config
+        data: dict[str, Any] = {
+            "Id": image.id,
+            "RepoTags": list(image.tags),
+            "RepoDigests": list(image.repo_digests),
+            "Parent": config.parent,
+            "Comment": config.comment,
+            "Created": config.created or "",
+            "DockerVersion": config.docker_version,
+            "Author": config.author,
+            "Config": container_config(image.container_config),
+            "Architecture": config.architecture,
+        }
+        if config.variant:
+            data["Variant"] = config.variant
+        data |= {
+            "Os": config.os,
+            "Size": image.size,
+            "GraphDriver": {"Data": None, "Name": self._driver},
+            "RootFS": {"Type": "layers", "Layers": list(image.layers)},
+            "Metadata": {"LastTagTime": image.tagged_at or "0001-01-01T00:00:00Z"},
+        }
+        if not at_least(request, "1.44"):
+            data["VirtualSize"] = image.size
+        return json_response(data)
+
+    async def history(self, request: Request) -> Response:
+        image = self._images.get(request.parameters["name"])
+        sizes = iter(self._archives.layer_sizes(image))
+        entries = []
+        for entry in image.config.history or []:
+            created = entry.created or image.config.created
+            entries.append(
+                {
+                    "Id": "<missing>",
+                    "Created": nanoseconds(created) // 1_000_000_000 if created else 0,
+                    "CreatedBy": entry.created_by,
+                    "Tags": None,
+                    "Size": 0 if entry.empty_layer else next(sizes, 0),
+                    "Comment": entry.comment,
+                }
+            )
+        if entries:
+            entries[-1] |= {"Id": image.id, "Tags": list(image.tags) or None}
+        return json_response(entries[::-1])
+
+    async def tag(self, request: Request) -> Response:
+        image = self._images.get(request.parameters["name"])
+        repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
+        self._images.tag(image.id, Reference.parse(f"{repository}:{tag}" if tag else repository))
+        return Response(201)
+
+    async def remove(self, request: Request) -> Response:
+        deleted = await self._images.remove(
+            request.parameters["name"], force=flag(request, "force"), prune=not flag(request, "noprune")
+        )
+        return json_response([_deleted(one) for one in deleted])
+
+    async def prune(self, request: Request) -> Response:
+        filters = parse_filters(request, frozenset({"dangling", "label", "label!", "until"}))
+        dangling = boolean(filters, "dangling")
+        limits = [parse_timestamp(value) for value in filters.get("until", ())]
+
+        def keep(image: Image) -> bool:
+            labels = image.container_config.labels
+            return (
+                any(_created(image) > limit for limit in limits)
+                or not match_labels(filters, labels)
+                or ("label!" in filters and match_labels(filters, labels, "label!"))
+            )
+
+        deleted, freed = await self._images.prune(dangling=dangling is not False, keep=keep)
+        return json_response({"ImagesDeleted": [_deleted(one) for one in deleted] or None, "SpaceReclaimed": freed})
+
+    async def create(self, request: Request) -> Response | None:
+        """Pull (fromImage) comes with registries; import (fromSrc) works."""
+        name, source = request.query.get("fromImage", ""), request.query.get("fromSrc", "")
+        if name:
+            reference = name if not request.query.get("tag") else f"{name}:{request.query['tag']}"
+            Reference.parse(reference)
+            raise NotFound(
+                f"pull access denied for {name}, repository does not exist or may require 'docker login': this engine "
+                f"does not pull from registries yet; use load, import or bootstrap"
+            )
+        if source != "-":
+            raise NotSupported("import from a URL is not supported by this engine yet: send the archive as the body")
+        repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
+        reference_given = Reference.parse(f"{repository}:{tag}" if tag else repository) if repository else None
+        config = apply_changes(ContainerConfig(), request.query_lists.get("changes", []))
+        message = request.query.get("message", "")
+        async with Spool(request) as stream:
+            image_id = await self._archives.load_root(stream, reference_given, config, message)
+        progress = ProgressStream(request)
+        await progress.send({"status": image_id})
+        return None
+
+    async def load(self, request: Request) -> Response | None:
+        progress = ProgressStream(request)
+        async with Spool(request) as stream:
+            said: list[dict[str, Any]] = []
+            await self._archives.load(stream, said.append)
+        for one in said:
+            if "stream" in one or not flag(request, "quiet"):
+                await progress.send(one)
+        return None
+
+    async def save(self, request: Request) -> Response | None:
+        names = request.query_lists.get("names") or [request.parameters.get("name", "")]
+        pieces = self._archives.save([name for name in names if name])
+        await request.start_stream(content_type="application/x-tar")
+        for piece in pieces:
+            await request.write(piece)
+        return None
+
+    async def bootstrap(self, request: Request) -> Response | None:
+        """Beyond Docker: a base image from the distribution's own packages."""
+        distribution = request.query.get("distribution", "")
+        progress = ProgressStream(request)
+        image_id = await progress.run(lambda say: self._archives.bootstrap(distribution, say))
+        if image_id:
+            await progress.send({"status": image_id})
+        return None
+
+
+def _created(image: Image) -> int:
+    try:
+        return nanoseconds(image.config.created or "")
+    except (ValueError, IndexError, KeyError):
+        return 0
+
+
+def _deleted(one: Any) -> dict[str, str]:
+    data: dict[str, str] = msgspec.to_builtins(one)
+    return {key.capitalize(): value for key, value in data.items() if value}
+
+
+def _matches_reference(tag: str, patterns: list[str]) -> bool:
+    """Shell patterns against `name`, `name:tag`, and the same with the domain."""
+    if not patterns:
+        return True
+    reference = Reference.parse(tag)
+    names = {tag, reference.familiar_name, f"{reference.name}:{reference.tag}", reference.name}
+    return any(_glob(name, pattern) for name in names for pattern in patterns)
+
+
+def _glob(name: str, pattern: str) -> bool:
+    """`*` does not cross a slash, as in Go's path.Match."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(fnmatch(one, two) for one, two in zip(parts, wanted, strict=True))
+
+
+def apply_changes(config: ContainerConfig, changes: list[str]) -> ContainerConfig:
+    """The Dockerfile instructions that import and commit take. Raises InvalidParameter for others."""
+    for change in changes:
+        word, _, rest = change.strip().partition(" ")
+        name, rest = word.upper(), rest.strip()
+        if name in ("CMD", "ENTRYPOINT"):
+            config = msgspec.structs.replace(config, **{name.lower(): _command(rest)})
+        elif name == "ENV":
+            key, equals, value = rest.partition("=") if "=" in rest.split(" ")[0] else rest.partition(" ")
+            if not equals:
+                raise InvalidParameter("ENV must have two arguments")
+            config = msgspec.structs.replace(config, env=[*(config.env or []), f"{key}={_unquote(value)}"])
+        elif name == "LABEL":
+            key, _, value = rest.partition("=")
+            config = msgspec.structs.replace(config, labels={**(config.labels or {}), _unquote(key): _unquote(value)})
+        elif name == "EXPOSE":
+            ports: dict[str, dict[str, object]] = {port if "/" in port else f"{port}/tcp": {} for port in rest.split()}
+            config = msgspec.structs.replace(config, exposed_ports={**(config.exposed_ports or {}), **ports})
+        elif name == "VOLUME":
+            paths = _command(rest)[-1:] if rest.startswith("[") else rest.split()
+            config = msgspec.structs.replace(config, volumes={**(config.volumes or {}), **{path: {} for path in paths}})
+        elif name == "USER":
+            config = msgspec.structs.replace(config, user=rest)
+        elif name == "WORKDIR":
+            config = msgspec.structs.replace(config, working_dir=rest)
+        elif name == "STOPSIGNAL":
+            config = msgspec.structs.replace(config, stop_signal=rest)
+        else:
+            raise InvalidParameter(f"{name or change!r} is not a valid change command")
+    return config
+
+
+def _command(text: str) -> list[str]:
+    if text.startswith("["):
+        try:
+            return msgspec.json.decode(text, type=list[str])
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            pass
+    return ["/bin/sh", "-c", text]
+
+
+def _unquote(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text

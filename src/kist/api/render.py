@@ -1,0 +1,203 @@
+"""Containers as the API shows them: inspect and list, from records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kist.api.times import ago
+from kist.model.config import EndpointSettings
+from kist.model.container import ContainerRecord, MountPoint, State
+from kist.model.timestamp import nanoseconds
+from kist.wire.encode import container_config, endpoint_settings, host_config
+
+
+def status_text(state: State) -> str:
+    """`Up 5 minutes`, `Exited (0) 2 hours ago`, `Created`."""
+    if state.status in ("running", "paused"):
+        paused = " (Paused)" if state.paused else ""
+        return f"Up {ago(state.started_at)}{paused}"
+    if state.status == "restarting":
+        return f"Restarting ({state.exit_code}) {ago(state.finished_at)} ago"
+    if state.status == "exited":
+        return f"Exited ({state.exit_code}) {ago(state.finished_at)} ago"
+    return {"removing": "Removal In Progress", "dead": "Dead"}.get(state.status, "Created")
+
+
+def networks(record: ContainerRecord) -> dict[str, Any]:
+    """The networks a container is in, by name, with its addresses while it runs."""
+    mode = record.host_config.network_mode
+    if mode.startswith("container:"):
+        return {}
+    asked = {("bridge" if name == "default" else name): settings for name, settings in record.networks.items()}
+    names = list(asked) or [mode]
+    found = {}
+    for name in names if mode in names else [mode]:
+        settings = asked.get(name) or EndpointSettings()
+        for endpoint in record.endpoints:
+            if endpoint.network == name:
+                settings = msgspec.structs.replace(
+                    settings,
+                    network_id=endpoint.network_id,
+                    endpoint_id=endpoint.id,
+                    gateway=endpoint.gateway,
+                    ip_address=endpoint.address,
+                    ip_prefix_len=endpoint.prefix,
+                    mac_address=endpoint.mac,
+                )
+        found[name] = endpoint_settings(settings)
+    return found
+
+
+def port_map(record: ContainerRecord) -> dict[str, Any]:
+    """NetworkSettings.Ports: what is exposed, and where it is published while the container runs."""
+    if not record.state.alive:
+        return {}
+    found: dict[str, Any] = dict.fromkeys(record.config.exposed_ports or ())
+    for port in record.ports:
+        key = f"{port.container_port}/{port.protocol}"
+        found[key] = [*(found.get(key) or []), {"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+    return found
+
+
+def ports_summary(record: ContainerRecord) -> list[dict[str, Any]]:
+    if not record.state.alive:
+        return []
+    found: list[dict[str, Any]] = [
+        {"IP": one.host_ip, "PrivatePort": one.container_port, "PublicPort": one.host_port, "Type": one.protocol}
+        for one in record.ports
+    ]
+    published = {(one.container_port, one.protocol) for one in record.ports}
+    for key in record.config.exposed_ports or ():
+        number, _, protocol = key.partition("/")
+        if number.isdigit() and (int(number), protocol or "tcp") not in published:
+            found.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
+    return found
+
+
+def mount(point: MountPoint) -> dict[str, Any]:
+    """One entry of Mounts; tmpfs of --tmpfs is not listed, as Docker leaves it out."""
+    data: dict[str, Any] = {"Type": point.type}
+    if point.name:
+        data["Name"] = point.name
+    data |= {"Source": point.source, "Destination": point.destination}
+    if point.driver:
+        data["Driver"] = point.driver
+    return {**data, "Mode": point.mode, "RW": point.rw, "Propagation": point.propagation}
+
+
+def mounts(record: ContainerRecord) -> list[dict[str, Any]]:
+    from_option = set(record.host_config.tmpfs or ())
+    return [mount(point) for point in record.mounts if not (point.type == "tmpfs" and point.destination in from_option)]
+
+
+def state(one: State) -> dict[str, Any]:
+    return {
+        "Status": one.status,
+        "Running": one.running,
+        "Paused": one.paused,
+        "Restarting": one.status == "restarting",
+        "OOMKilled": one.oom_killed,
+        "Dead": one.status == "dead",
+        "Pid": one.pid,
+        "ExitCode": one.exit_code,
+        "Error": one.error,
+        "StartedAt": one.started_at,
+        "FinishedAt": one.finished_at,
+    }
+
+
+def inspect(
+    record: ContainerRecord,
+    directory: str,
+    log_path: str,
+    exec_ids: list[str],
+    upper: str,
+    sizes: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """The answer of GET /containers/{id}/json."""
+    attached = networks(record)
+    bridge = attached.get("bridge", {})
+    data: dict[str, Any] = {
+        "Id": record.id,
+        "Created": record.created,
+        "Path": record.path,
+        "Args": list(record.args),
+        "State": state(record.state),
+        "Image": record.image_id,
+        "ResolvConfPath": f"{directory}/resolv.conf" if record.has_been_started else "",
+        "HostnamePath": f"{directory}/hostname" if record.has_been_started else "",
+        "HostsPath": f"{directory}/hosts" if record.has_been_started else "",
+        "LogPath": log_path if _logs_to_file(record) else "",
+        "Name": f"/{record.name}",
+        "RestartCount": record.restart_count,
+        "Driver": record.driver,
+        "Platform": record.platform,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": exec_ids or None,
+        "HostConfig": host_config(record.host_config),
+        "GraphDriver": {"Data": {"UpperDir": upper}, "Name": record.driver},
+    }
+    if sizes is not None:
+        data["SizeRw"], data["SizeRootFs"] = sizes
+    data["Mounts"] = mounts(record)
+    data["Config"] = container_config(record.config)
+    data["NetworkSettings"] = {
+        "Bridge": "",
+        "SandboxID": record.id if record.state.alive else "",
+        "SandboxKey": f"/proc/{record.state.pid}/ns/net" if record.state.alive else "",
+        "Ports": port_map(record),
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": bridge.get("EndpointID", ""),
+        "Gateway": bridge.get("Gateway", ""),
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": bridge.get("IPAddress", ""),
+        "IPPrefixLen": bridge.get("IPPrefixLen", 0),
+        "IPv6Gateway": "",
+        "MacAddress": bridge.get("MacAddress", ""),
+        "Networks": attached,
+    }
+    return data
+
+
+def _logs_to_file(record: ContainerRecord) -> bool:
+    config = record.host_config.log_config
+    return record.has_been_started and (config is None or config.type == "json-file")
+
+
+def summary(record: ContainerRecord, sizes: tuple[int, int] | None) -> dict[str, Any]:
+    """One element of GET /containers/json."""
+    data: dict[str, Any] = {
+        "Id": record.id,
+        "Names": [f"/{record.name}"],
+        "Image": record.image,
+        "ImageID": record.image_id,
+        "Command": command_text(record),
+        "Created": nanoseconds(record.created) // 1_000_000_000,
+        "Ports": ports_summary(record),
+    }
+    if sizes is not None:
+        data["SizeRw"], data["SizeRootFs"] = sizes
+    return {
+        **data,
+        "Labels": record.config.labels or {},
+        "State": record.state.status,
+        "Status": status_text(record.state),
+        "HostConfig": {"NetworkMode": record.host_config.network_mode},
+        "NetworkSettings": {"Networks": networks(record)},
+        "Mounts": mounts(record),
+    }
+
+
+def command_text(record: ContainerRecord) -> str:
+    """Path and arguments in one line; words with spaces in single quotes, as Docker shows them."""
+    words = [f"'{word}'" if " " in word else word for word in record.args]
+    return " ".join([record.path, *words])

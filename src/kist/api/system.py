@@ -1,0 +1,117 @@
+"""Routes of the engine as a whole: ping, version, info, events, disk usage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+from kist.api.app import API_VERSION, MINIMUM_VERSION, at_least, json_response
+from kist.api.filters import Filters, match_labels, parse_filters
+from kist.api.times import parse_timestamp
+from kist.http.router import Router
+from kist.http.server import Request, Response
+from kist.wire.encode import dumps
+
+_EVENT_FILTERS = frozenset({
+    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
+    "service", "type", "volume",
+})  # fmt: skip
+
+
+class EventView(Protocol):
+    type: str
+    action: str
+    actor: str
+    attributes: dict[str, str]
+    time: int
+
+
+class SystemRoutes:
+    """`facts` answers /info, `usage` /system/df; `listen(since, until)` gives events."""
+
+    def __init__(
+        self,
+        version: dict[str, Any],
+        facts: Callable[[], dict[str, Any]],
+        usage: Callable[[], Any],
+        listen: Callable[[int | None, int | None], AsyncIterator[Any]],
+        quiesce: Callable[[], Any],
+    ) -> None:
+        self._version, self._facts, self._usage, self._listen, self._quiesce = version, facts, usage, listen, quiesce
+
+    def add_to(self, router: Router) -> None:
+        router.add("GET", "/_ping", self.ping)
+        router.add("HEAD", "/_ping", self.ping)
+        router.add("GET", "/version", self.version)
+        router.add("GET", "/info", self.info)
+        router.add("GET", "/events", self.events)
+        router.add("GET", "/system/df", self.usage)
+        router.add("POST", "/kist/quiesce", self.quiesce)
+
+    async def ping(self, request: Request) -> Response:
+        headers = {"Builder-Version": "1", "Swarm": "inactive", "Cache-Control": "no-cache, no-store, must-revalidate",
+                   "Pragma": "no-cache"}  # fmt: skip
+        return Response(200, b"OK", "text/plain; charset=utf-8", headers)
+
+    async def version(self, request: Request) -> Response:
+        return json_response({**self._version, "ApiVersion": API_VERSION, "MinAPIVersion": MINIMUM_VERSION})
+
+    async def info(self, request: Request) -> Response:
+        return json_response(self._facts())
+
+    async def usage(self, request: Request) -> Response:
+        return json_response(await self._usage())
+
+    async def quiesce(self, request: Request) -> Response:
+        """Beyond Docker: answers when nothing is being torn down any more."""
+        await self._quiesce()
+        return Response(204)
+
+    async def events(self, request: Request) -> Response | None:
+        filters = parse_filters(request, _EVENT_FILTERS)
+        since = parse_timestamp(request.query.get("since", "")) or None
+        until = parse_timestamp(request.query.get("until", "")) or None
+        await request.start_stream()
+        async for event in self._listen(since, until):
+            if matches(event, filters):
+                await request.write(dumps(render(event, old=not at_least(request, "1.52"))))
+        return None
+
+
+def render(event: EventView, *, old: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    if event.type == "container" and old:
+        data = {"status": event.action, "id": event.actor, "from": event.attributes.get("image", "")}
+    elif event.type == "image" and old:
+        data = {"status": event.action, "id": event.actor}
+    return {
+        **data,
+        "Type": event.type,
+        "Action": event.action,
+        "Actor": {"ID": event.actor, "Attributes": event.attributes},
+        "scope": "local",
+        "time": event.time // 1_000_000_000,
+        "timeNano": event.time,
+    }
+
+
+def matches(event: EventView, filters: Filters) -> bool:
+    """Values of one filter are alternatives; all filters must hold."""
+    name = event.attributes.get("name", "")
+    for kind in ("container", "image", "network", "volume", "daemon"):
+        wanted = filters.get(kind)
+        if wanted and not (
+            event.type == kind
+            and any(event.actor == one or name == one or event.actor.startswith(one) for one in wanted)
+        ):
+            return False
+    if filters.get("type") and event.type not in filters["type"]:
+        return False
+    actions = filters.get("event")
+    if actions and not any(event.action == one or event.action.startswith(f"{one}:") for one in actions):
+        return False
+    if filters.get("scope") and "local" not in filters["scope"]:
+        return False
+    if any(filters.get(key) for key in ("config", "node", "plugin", "secret", "service")):
+        return False
+    return match_labels(filters, event.attributes)

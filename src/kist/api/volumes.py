@@ -1,0 +1,100 @@
+"""Routes of volumes."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from kist.api.app import body, flag, json_response
+from kist.api.filters import boolean, match_labels, parse_filters
+from kist.http.router import Router
+from kist.http.server import Request, Response
+from kist.model.config import wire_name
+from kist.model.volume import Volume
+
+
+class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
+    name: str = ""
+    driver: str = ""
+    driver_opts: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class Volumes(Protocol):
+    def all(self) -> list[Volume]: ...
+    def get(self, name: str) -> Volume: ...
+    def create(
+        self,
+        name: str = "",
+        driver: str = "",
+        options: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> Volume: ...
+    def remove(self, name: str, *, force: bool = False) -> None: ...
+    def in_use(self, name: str) -> bool: ...
+    async def prune(self, names: list[str]) -> tuple[list[str], int]: ...
+
+
+class VolumeRoutes:
+    def __init__(self, volumes: Volumes) -> None:
+        self._volumes = volumes
+
+    def add_to(self, router: Router) -> None:
+        router.add("GET", "/volumes", self.all)
+        router.add("POST", "/volumes/create", self.create)
+        router.add("POST", "/volumes/prune", self.prune)
+        router.add("GET", "/volumes/{name}", self.inspect)
+        router.add("DELETE", "/volumes/{name}", self.remove)
+
+    async def all(self, request: Request) -> Response:
+        filters = parse_filters(request, frozenset({"dangling", "driver", "label", "name"}))
+        dangling = boolean(filters, "dangling")
+        found = [
+            render(volume)
+            for volume in self._volumes.all()
+            if match_labels(filters, volume.labels)
+            and (not filters.get("name") or any(one in volume.name for one in filters["name"]))
+            and (not filters.get("driver") or volume.driver in filters["driver"])
+            and (dangling is None or dangling != self._volumes.in_use(volume.name))
+        ]
+        return json_response({"Volumes": found, "Warnings": None})
+
+    async def create(self, request: Request) -> Response:
+        asked = await body(request, _CreateBody)
+        return json_response(
+            render(self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)), 201
+        )
+
+    async def inspect(self, request: Request) -> Response:
+        return json_response(render(self._volumes.get(request.parameters["name"])))
+
+    async def remove(self, request: Request) -> Response:
+        self._volumes.remove(request.parameters["name"], force=flag(request, "force"))
+        return Response(204)
+
+    async def prune(self, request: Request) -> Response:
+        filters = parse_filters(request, frozenset({"label", "label!", "all"}))
+        everything = boolean(filters, "all") is True
+        names = [
+            volume.name
+            for volume in self._volumes.all()
+            if (everything or volume.anonymous)
+            and match_labels(filters, volume.labels)
+            and not ("label!" in filters and match_labels(filters, volume.labels, "label!"))
+            and not self._volumes.in_use(volume.name)
+        ]
+        removed, freed = await self._volumes.prune(names)
+        return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
+
+
+def render(volume: Volume) -> dict[str, Any]:
+    return {
+        "CreatedAt": volume.created,
+        "Driver": volume.driver,
+        "Labels": volume.labels,
+        "Mountpoint": volume.mountpoint,
+        "Name": volume.name,
+        "Options": volume.options,
+        "Scope": "local",
+    }

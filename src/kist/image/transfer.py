@@ -1,0 +1,90 @@
+"""Images in and out of the engine: load, save, import, bootstrap, with the words Docker says on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+from kist.image.archive import import_root, read_archive, write_archive
+from kist.image.bootstrap import bootstrap
+from kist.image.service import ImageService, chain_id
+from kist.model.config import ContainerConfig
+from kist.model.errors import KistError
+from kist.model.image import Image
+from kist.model.reference import Reference
+from kist.snapshot.contract import Snapshotter
+
+Say = Callable[[dict[str, Any]], None]
+
+
+class Transfer:
+    def __init__(self, images: ImageService, snapshotter: Snapshotter) -> None:
+        self._images, self._snapshotter = images, snapshotter
+
+    async def load(self, stream: BinaryIO, say: Say) -> None:
+        """Every image of an archive. Raises InvalidParameter; images before the bad one stay."""
+        content = self._images.content
+        loaded = await self._in_thread(read_archive, stream, content)
+        for one in loaded:
+            image = await self._images.add(one.config, list(one.layers), one.manifest, say)
+            for tag in one.tags:
+                reference = Reference.parse(tag).tagged()
+                self._images.tag(image.id, reference)
+                say({"stream": f"Loaded image: {reference.familiar}\n"})
+            if not one.tags:
+                say({"stream": f"Loaded image ID: {image.id}\n"})
+
+    @staticmethod
+    async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await asyncio.to_thread(function, *arguments)
+        except OSError as error:
+            raise KistError(f"cannot store the image: {error.strerror or error}") from error
+
+    async def load_root(
+        self, stream: BinaryIO, reference: Reference | None, config: ContainerConfig, message: str
+    ) -> str:
+        """The id of a new image of one layer."""
+        loaded = await self._in_thread(import_root, stream, self._images.content, config, message or "Imported from -")
+        image = await self._images.add(loaded.config, list(loaded.layers))
+        if reference is not None:
+            self._images.tag(image.id, reference)
+        return image.id
+
+    def save(self, names: list[str]) -> Iterator[bytes]:
+        """A tar of the named images. Raises NotFound before the first byte."""
+        found: dict[str, tuple[Image, tuple[str, ...], list[str]]] = {}
+        for name in names:
+            image = self._images.get(name)
+            entry = found.setdefault(image.id, (image, self._images.blobs(image), []))
+            for tag in self._tags_of(image, name):
+                if tag not in entry[2]:
+                    entry[2].append(tag)
+        return write_archive(list(found.values()), self._images.content)
+
+    @staticmethod
+    def _tags_of(image: Image, name: str) -> list[str]:
+        """The tags a name stands for: itself, all tags of a repository, none for an id."""
+        if name in image.tags:
+            return [name]
+        digits = name.removeprefix("sha256:")
+        if image.id.removeprefix("sha256:").startswith(digits):
+            return []
+        reference = Reference.parse(name)
+        if reference.tag:
+            return [reference.familiar]
+        return [tag for tag in image.tags if Reference.parse(tag).name == reference.name]
+
+    def layer_sizes(self, image: Image) -> list[int]:
+        """Bytes of each layer's files, lowest first."""
+        return [self._snapshotter.stat(chain_id(image.layers[: n + 1])).size for n in range(len(image.layers))]
+
+    async def bootstrap(self, distribution: str, say: Callable[[str], None]) -> str:
+        """Makes a base image and names it; its id."""
+        made = await bootstrap(distribution, say)
+        with made.file:
+            reference = Reference.parse(made.name)
+            image_id = await self.load_root(made.file, reference, made.config, f"kist image bootstrap {distribution}")
+        say(f"Made {reference.familiar}")
+        return image_id
