@@ -101,8 +101,7 @@ def matches(event: EventView, filters: Filters) -> bool:
     for kind in ("container", "image", "network", "volume", "daemon"):
         wanted = filters.get(kind)
         if wanted and not (
-            event.type == kind
-            and any(event.actor == one or name == one or event.actor.startswith(one) for one in wanted)
+            event.type == kind and any(one in (event.actor, name) or event.actor.startswith(one) for one in wanted)
         ):
             return False
     if filters.get("type") and event.type not in filters["type"]:

@@ -1,0 +1,175 @@
+"""What the engine says about itself and the machine: /version, /info, and the limits the kernel can set."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import Any
+
+from kist import __version__
+from kist.container.engine import Engine
+from kist.container.validate import HostLimits
+from kist.image.service import host_architecture
+from kist.kernel import caps
+from kist.kernel.cgroup import Layout, read
+from kist.runtime.spec import Host
+from kist.settings.load import Settings
+
+# The version of dockerd whose behaviour this engine has; clients compare it.
+DOCKER_VERSION = "28.5.2"
+ENGINE_VERSION = f"{DOCKER_VERSION}+kist.{__version__}"
+
+
+def host_limits(layout: Layout, forwarding: bool) -> HostLimits:
+    """What the cgroup controllers of this host can do."""
+    memory = layout.path("memory", "")
+    cpu, cpuset, block = layout.path("cpu", ""), layout.path("cpuset", ""), layout.path("blkio", "")
+    v2 = layout.is_v2
+    controllers = read(f"{layout.unified}/cgroup.controllers").split() if v2 else list(layout.v1)
+    return HostLimits(
+        cpu_count=os.cpu_count() or 1,
+        cpus=_numbers(read("/sys/devices/system/cpu/online")),
+        mems=_numbers(read("/sys/devices/system/node/online") or "0"),
+        memory="memory" in controllers,
+        swap=v2 or os.path.exists(f"{memory}/memory.memsw.limit_in_bytes"),
+        swappiness=not v2 and os.path.exists(f"{memory}/memory.swappiness"),
+        reservation="memory" in controllers,
+        oom_kill_disable=not v2 and os.path.exists(f"{memory}/memory.oom_control"),
+        pids="pids" in controllers,
+        cpu_shares="cpu" in controllers,
+        cpu_quota=v2 or os.path.exists(f"{cpu}/cpu.cfs_quota_us"),
+        cpu_realtime=os.path.exists(f"{cpu}/cpu.rt_period_us") if cpu else False,
+        cpuset=v2 or bool(cpuset),
+        blkio_weight=os.path.exists(f"{block}/blkio.bfq.weight") if block else False,
+        blkio_throttle=v2 or os.path.exists(f"{block}/blkio.throttle.read_bps_device"),
+        forwarding=forwarding,
+    )
+
+
+def _numbers(text: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def host_facts(settings: Settings, layout: Layout, init_binary: str) -> Host:
+    return Host(
+        capabilities=frozenset(caps.names(caps.current()["prm"])),
+        ping_sysctls=os.path.exists("/proc/sys/net/ipv4/ping_group_range"),
+        default_ulimits=tuple(settings.options["default-ulimit"]),
+        default_shm_size=settings.number("default-shm-size"),
+        no_new_privileges=settings.flag("no-new-privileges"),
+        cgroupns=settings.text("default-cgroupns-mode"),
+        ipc=settings.text("default-ipc-mode"),
+        init=settings.flag("init"),
+        init_binary=init_binary,
+    )
+
+
+def version() -> dict[str, Any]:
+    """The answer of /version, but for the API versions."""
+    uname = os.uname()
+    details = {
+        "Arch": host_architecture(),
+        "BuildTime": "",
+        "Experimental": "false",
+        "GitCommit": "kist",
+        "KernelVersion": uname.release,
+        "Os": "linux",
+    }
+    return {
+        "Platform": {"Name": f"kist {__version__}"},
+        "Components": [{"Name": "Engine", "Version": ENGINE_VERSION, "Details": details}],
+        "Version": ENGINE_VERSION,
+        "GitCommit": "kist",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": host_architecture(),
+        "KernelVersion": uname.release,
+        "BuildTime": "",
+    }
+
+
+def _os_release() -> dict[str, str]:
+    found = {}
+    try:
+        with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                key, equals, value = line.strip().partition("=")
+                if equals:
+                    found[key] = value.strip("\"'")
+    except OSError:
+        pass
+    return found
+
+
+def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
+    """The answer of /info. What this engine does not have is there with Docker's value for `none`."""
+    states = [machine.state for machine in engine.index.all()]
+    release, limits = _os_release(), engine.limits
+    running = sum(state.alive and not state.paused for state in states)
+    paused = sum(state.paused for state in states)
+    return {
+        "ID": engine_id,
+        "Containers": len(states),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": len(states) - running - paused,
+        "Images": len(engine.images.all()),
+        "Driver": engine.snapshotter.name,
+        "DriverStatus": [["Data Root", engine.data_root]],
+        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None,
+                    "Log": ["json-file", "none"]},
+        "MemoryLimit": limits.memory,
+        "SwapLimit": limits.swap,
+        "CpuCfsPeriod": limits.cpu_quota,
+        "CpuCfsQuota": limits.cpu_quota,
+        "CPUShares": limits.cpu_shares,
+        "CPUSet": limits.cpuset,
+        "PidsLimit": limits.pids,
+        "IPv4Forwarding": limits.forwarding,
+        "Debug": settings.flag("debug"),
+        "NFd": len(os.listdir("/proc/self/fd")),
+        "OomKillDisable": limits.oom_kill_disable,
+        "NGoroutines": 1,
+        "SystemTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "LoggingDriver": engine.defaults.log_driver,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": "2" if engine.layout.is_v2 else "1",
+        "NEventsListener": 0,
+        "KernelVersion": platform.release(),
+        "OperatingSystem": release.get("PRETTY_NAME", "Linux"),
+        "OSVersion": release.get("VERSION_ID", ""),
+        "OSType": "linux",
+        "Architecture": platform.machine(),
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {"InsecureRegistryCIDRs": [], "IndexConfigs": {}, "Mirrors": []},
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "GenericResources": None,
+        "DockerRootDir": engine.data_root,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": os.uname().nodename,
+        "Labels": list(settings.words("label")),
+        "ExperimentalBuild": settings.flag("experimental"),
+        "ServerVersion": ENGINE_VERSION,
+        "Runtimes": {"kist": {"path": "kist"}},
+        "DefaultRuntime": "kist",
+        "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
+                  "RemoteManagers": None},
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "InitBinary": "kist-init",
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": ""},
+        "InitCommit": {"ID": ""},
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "CDISpecDirs": [],
+        "Warnings": None,
+    }  # fmt: skip
