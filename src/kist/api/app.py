@@ -81,7 +81,7 @@ class App:
     def _failed(request: Request, status: int, message: str) -> Response | None:
         if request.answered:
             log.debug("after the head of %s: %s", request.path, message)
-            return None
+            raise ClientGone  # the answer cannot be taken back: the connection breaks off, so that it is not believed
         return error_response(status, message)
 
     def _route(self, request: Request) -> Handler | None:

@@ -15,6 +15,7 @@ from kist.api.times import parse_timestamp
 from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.config import ContainerConfig
+from kist.model.digest import plain
 from kist.model.errors import InvalidParameter, NotFound, NotSupported
 from kist.model.image import Image
 from kist.model.reference import Reference
@@ -240,7 +241,7 @@ def _created(image: Image) -> int:
 
 
 def _deleted(one: Any) -> dict[str, str]:
-    data: dict[str, str] = msgspec.to_builtins(one)
+    data: dict[str, str] = msgspec.to_builtins(one, enc_hook=plain)
     return {key.capitalize(): value for key, value in data.items() if value}
 
 

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from kist import __version__
+from kist.api.app import API_VERSION, MINIMUM_VERSION
 from kist.container.engine import Engine
 from kist.container.validate import HostLimits
 from kist.image.service import host_architecture
@@ -74,11 +75,13 @@ def version() -> dict[str, Any]:
     """The answer of /version, but for the API versions."""
     uname = os.uname()
     details = {
+        "ApiVersion": API_VERSION,
         "Arch": host_architecture(),
         "BuildTime": "",
         "Experimental": "false",
         "GitCommit": "kist",
         "KernelVersion": uname.release,
+        "MinAPIVersion": MINIMUM_VERSION,
         "Os": "linux",
     }
     return {

@@ -15,6 +15,7 @@ import msgspec
 from kist.image.compression import decompressed
 from kist.image.service import host_architecture
 from kist.model.config import ContainerConfig
+from kist.model.digest import plain
 from kist.model.errors import InvalidParameter
 from kist.model.image import HistoryEntry, Image, ImageConfig, Index, Manifest, RootFS
 from kist.model.reference import Reference
@@ -210,8 +211,8 @@ def write_archive(images: list[tuple[Image, tuple[str, ...], list[str]]], conten
         if not tags:
             descriptors.append(base)
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": descriptors}
-    yield _member("index.json", msgspec.json.encode(index))
-    yield _member("manifest.json", msgspec.json.encode(entries))
+    yield _member("index.json", msgspec.json.encode(index, enc_hook=plain))
+    yield _member("manifest.json", msgspec.json.encode(entries, enc_hook=plain))
     yield _member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     yield b"\0" * 1024
 
@@ -268,7 +269,7 @@ def single_layer(diff_id: str, config: ContainerConfig, comment: str, created_by
 
 def encode_config(config: ImageConfig) -> bytes:
     """The configuration blob; what has no value is left out, as other engines write it."""
-    data = cast(dict[str, Any], msgspec.to_builtins(config))
+    data = cast(dict[str, Any], msgspec.to_builtins(config, enc_hook=plain))
     kept = {key: value for key, value in data.items() if value not in ("", None) or key in ("architecture", "os")}
     if isinstance(kept.get("config"), dict):
         kept["config"] = {key: value for key, value in kept["config"].items() if value not in ("", None, False)}

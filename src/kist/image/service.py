@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 import msgspec
 
 from kist.image.compression import Hashed, decompressed
-from kist.model.digest import Digest
+from kist.model.digest import Digest, plain
 from kist.model.errors import Conflict, InvalidParameter, NotFound
 from kist.model.image import Descriptor, Image, ImageConfig, Manifest
 from kist.model.reference import Reference
@@ -184,7 +184,7 @@ class ImageService:
             layers=[Descriptor(_layer_type(self.content.path(blob)), blob, self.content.size(blob)) for blob in layers],
             media_type="application/vnd.oci.image.manifest.v1+json",
         )
-        return b'{"schemaVersion":2,' + msgspec.json.encode(manifest)[1:]
+        return b'{"schemaVersion":2,' + msgspec.json.encode(manifest, enc_hook=plain)[1:]
 
     async def _unpack(self, diff_ids: list[str], layers: list[str], progress: Progress | None) -> None:
         for number, blob in enumerate(layers):

@@ -38,3 +38,10 @@ class Digest(str):
     def short(self) -> str:
         """The twelve digits that people see."""
         return self[7:19]
+
+
+def plain(value: object) -> str:
+    """For JSON encoders that know no subclasses of str (`enc_hook`). Raises NotImplementedError for anything else."""
+    if isinstance(value, Digest):
+        return str(value)
+    raise NotImplementedError(type(value).__name__)

@@ -313,7 +313,8 @@ class BindInside(NamedTuple):
         try:
             whole = const.AT_RECURSIVE if self.recursive else 0
             if self.propagation:
-                mount.mount_setattr(tree, "", const.AT_EMPTY_PATH | whole, propagation=self.propagation)
+                kind = self.propagation & ~const.MS_REC  # mount_setattr(2) takes AT_RECURSIVE for MS_REC
+                mount.mount_setattr(tree, "", const.AT_EMPTY_PATH | whole, propagation=kind)
             if self.attributes:
                 deep = whole if self.attributes_recursive else 0
                 mount.mount_setattr(tree, "", const.AT_EMPTY_PATH | deep, attr_set=self.attributes)

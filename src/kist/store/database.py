@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from kist.model.digest import plain
 from kist.model.errors import KistError
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -86,7 +87,7 @@ class Records(Generic[T]):
 
     def __init__(self, database: Database, kind: str, type_: type[T]) -> None:
         self._database, self._kind = database, kind
-        self._encode = msgspec.json.Encoder().encode
+        self._encode = msgspec.json.Encoder(enc_hook=plain).encode
         decode = msgspec.json.Decoder(type_).decode
         self._values: dict[str, T] = {key: decode(value) for key, value in database.items(kind)}
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig
+from kist.model.digest import plain
 
 # Go's `omitempty` in Docker's types; everything else is always there, as null, "", 0 or [].
 _CONFIG_OMITTED = frozenset({
@@ -42,4 +43,4 @@ def endpoint_settings(settings: EndpointSettings) -> dict[str, Any]:
 
 def dumps(value: Any) -> bytes:
     """JSON with a newline, as Go's encoder ends it."""
-    return msgspec.json.encode(value) + b"\n"
+    return msgspec.json.encode(value, enc_hook=plain) + b"\n"
