@@ -31,7 +31,9 @@ class Recovery:
     async def run(self) -> None:
         """Adopts, replays, cleans. One container's trouble does not keep the others from being found."""
         machines = self._engine.index.all()
-        self._engine.networks.restore(endpoint for machine in machines for endpoint in machine.record.endpoints)
+        self._engine.networks.restore(
+            (machine.id, machine.record.endpoints, machine.record.ports) for machine in machines
+        )
         await asyncio.gather(*(self._recover(machine) for machine in machines))
         await self._release_strays({machine.id for machine in self._engine.index.all()})
         self._remove_strays({machine.id for machine in self._engine.index.all()})

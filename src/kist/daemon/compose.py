@@ -131,6 +131,10 @@ class Daemon:
             gateway=settings.text("default-gateway"),
             mtu=settings.number("mtu"),
             forward=settings.flag("ip-forward"),
+            firewall=settings.flag("iptables"),
+            masquerade=settings.flag("ip-masq"),
+            icc=settings.flag("icc"),
+            publish_open=settings.text("publish-policy") == "open",
         )
 
     def _defaults(self) -> Defaults:
@@ -174,6 +178,7 @@ class Daemon:
         for machine in self.engine.index.all():
             machine.close()
         await self.engine.supervisor.close()
+        self.engine.networks.close()
         self._database.close()
         self._instance.close()
 

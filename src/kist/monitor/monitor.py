@@ -109,7 +109,7 @@ class Exec:
             failure = self._failure or {"operation": "exec", "errno": 0, "message": "the helper died", "problem": ""}
             self._monitor.tell({"event": "exec_failed", "id": self.id, **failure})
             if self._client is not None:
-                self.streams.attach(self._client)
+                self._client.close()  # without an end: kistd has the connection too, and tells why
             if self._pidfd >= 0:
                 os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
             self._finish(failed=True, code=-1)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import secrets
 from collections.abc import Iterable
 
 import msgspec
 
+from kist.kernel import nftables
 from kist.kernel.rtnetlink import RouteSocket
 from kist.model.config import ContainerConfig, HostConfig
-from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
+from kist.model.errors import InvalidParameter, KistError, NotFound
 from kist.model.network import Endpoint, Link, Network, PublishedPort
 from kist.model.timestamp import rfc3339
+from kist.network import firewall as rules
 from kist.network.ipam import Allocator, free_subnet, mac_of
+from kist.network.ports import Reservations, wanted_ports
 from kist.store.database import Database, Records
 
+log = logging.getLogger(__name__)
 _FORWARD = "/proc/sys/net/ipv4/ip_forward"
 
 
@@ -29,6 +34,10 @@ class BridgeSettings(msgspec.Struct, frozen=True):
     gateway: str = ""
     mtu: int = 1500
     forward: bool = True
+    firewall: bool = True  # --iptables
+    masquerade: bool = True
+    icc: bool = True
+    publish_open: bool = False
 
 
 class NetworkService:
@@ -38,6 +47,10 @@ class NetworkService:
         self._settings = settings
         self._allocator: Allocator | None = None
         self._bridge_index = 0
+        self._reservations = Reservations()
+        self._addresses: dict[str, str] = {}  # of containers with published ports
+        self._table, self._tag = f"kist_{instance}", f"kist {instance}"
+        self.openings = 0  # rules in chains of others that were needed
         self.forwarding = True
 
     # --- set-up ---
@@ -80,6 +93,8 @@ class NetworkService:
             route.set_up(self._bridge_index)
         self._allocator = Allocator(subnet, self._settings.gateway or gateway, self._settings.fixed_cidr)
         self._allocator.reserve(gateway)
+        if self._settings.firewall:
+            self._install(name, subnet)
         if self._settings.forward:
             with open(_FORWARD, "w", encoding="ascii") as file:
                 file.write("1")
@@ -176,18 +191,84 @@ class NetworkService:
         self, container_id: str, endpoint: Endpoint, config: ContainerConfig, host: HostConfig, address: str
     ) -> tuple[PublishedPort, ...]:
         """Makes the ports of a container reachable through the host. Raises KistError when one is taken."""
-        if host.port_bindings or (host.publish_all_ports and config.exposed_ports):
-            raise NotSupported("published ports are not supported by this engine yet")
-        return ()
+        wanted = wanted_ports(config, host, address)
+        if not wanted:
+            return ()
+        try:
+            ports = self._reservations.reserve(container_id, wanted)
+        except KistError as error:
+            raise KistError(
+                f"failed to set up container networking: driver failed programming external connectivity on endpoint "
+                f"{container_id[:12]} ({endpoint.id}): {error.message}"
+            ) from error
+        self._addresses[container_id] = endpoint.address
+        try:
+            with nftables.Firewall() as firewall:
+                firewall.commit(rules.elements(self._table, ports, endpoint.address, add=True))
+        except OSError as error:
+            self._reservations.release(container_id)
+            raise KistError(f"cannot publish ports: {error}") from error
+        return ports
 
     def unpublish(self, container_id: str) -> None:
         """Takes the ports of a container back."""
+        ports = self._reservations.release(container_id)
+        address = self._addresses.pop(container_id, "")
+        if not ports or not address:
+            return
+        try:
+            with nftables.Firewall() as firewall:
+                firewall.commit(rules.elements(self._table, ports, address, add=False))
+        except OSError as error:
+            log.warning("cannot take published ports back: %s", error)
 
-    def restore(self, endpoints: Iterable[Endpoint]) -> None:
-        """Takes the addresses of containers that run on."""
-        for endpoint in endpoints:
-            if self._allocator is not None and endpoint.network == "bridge":
+    # --- the firewall ---
+
+    def _install(self, bridge: str, subnet: str) -> None:
+        """The table, empty of elements; `restore` adds those of containers that run on."""
+        settings = self._settings
+        for name in ("route_localnet",):  # so that 127.0.0.1:port can be led to a container
+            with open(f"/proc/sys/net/ipv4/conf/{bridge}/{name}", "w", encoding="ascii") as file:
+                file.write("1")
+        with nftables.Firewall() as firewall:
+            firewall.commit(
+                rules.ruleset(self._table, bridge, subnet, masquerade=settings.masquerade, icc=settings.icc)
+            )
+            opened = rules.openings(
+                firewall.chains(), firewall.rules(), self._table, self._tag, bridge, settings.publish_open
+            )
+            if opened:
+                firewall.commit(opened)
+                self.openings = len(opened)
+
+    def remove_firewall(self) -> None:
+        """For the end of a private instance: the table and the openings go."""
+        with nftables.Firewall() as firewall:
+            firewall.commit(rules.closings(firewall.rules(), self._tag))
+            firewall.commit([nftables.new_table(self._table), nftables.delete_table(self._table)])
+
+    def restore(self, containers: Iterable[tuple[str, tuple[Endpoint, ...], tuple[PublishedPort, ...]]]) -> None:
+        """Takes the addresses and ports of containers (id, endpoints, ports) that run on."""
+        requests = []
+        for container_id, endpoints, ports in containers:
+            for endpoint in endpoints:
+                if self._allocator is None or endpoint.network != "bridge":
+                    continue
                 self._allocator.reserve(endpoint.address)
+                if ports:
+                    self._reservations.restore(container_id, ports)
+                    self._addresses[container_id] = endpoint.address
+                    requests += rules.elements(self._table, ports, endpoint.address, add=True)
+        if requests:
+            try:
+                with nftables.Firewall() as firewall:
+                    firewall.commit(requests)
+            except OSError as error:
+                log.error("cannot publish the ports of running containers again: %s", error)
+
+    def close(self) -> None:
+        """Lets go of reserved ports; translation goes on."""
+        self._reservations.close()
 
     def remove_bridge(self) -> None:
         """For the end of a private instance: takes its bridge away, if it made it."""

@@ -1,0 +1,278 @@
+"""nf_tables by netlink (nfnetlink, linux/netfilter/nf_tables.h): tables, chains, rules, maps and their elements.
+
+Messages are built by functions and sent as one transaction: all of it holds afterwards, or nothing. Expressions are
+the kernel's small machine: load something into a register, compare, look up, act.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kist.kernel import netlink
+from kist.kernel.netlink import attribute, attribute_list, attributes, nested
+
+# linux/netfilter/nfnetlink.h
+_SUBSYS = 10
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+# linux/netfilter/nf_tables.h
+NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE = 0, 2
+NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN = 3, 4
+NFT_MSG_NEWRULE, NFT_MSG_GETRULE, NFT_MSG_DELRULE = 6, 7, 8
+NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM = 9, 12, 13, 14
+NFT_SET_MAP = 0x8
+NFT_META_IIFNAME, NFT_META_OIFNAME, NFT_META_L4PROTO = 6, 7, 16
+NFT_CT_STATE, NFT_CT_STATUS = 0, 2
+NFT_CMP_EQ, NFT_CMP_NEQ = 0, 1
+NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER = 1, 2
+NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR = 3, 2
+NFT_NAT_DNAT = 1
+RTN_LOCAL = 2
+REG32_00 = 8  # the first of sixteen registers of four bytes
+VERDICT_REGISTER = 0
+NF_DROP, NF_ACCEPT = 0, 1
+IPS_DST_NAT = 0x20
+CT_ESTABLISHED, CT_RELATED = 0x2, 0x4
+HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
+# Types of nft(8), so that `nft list` shows elements readably; concatenations shift by six bits.
+TYPE_IPADDR, TYPE_PROTOCOL, TYPE_SERVICE = 7, 12, 13
+
+Request = tuple[int, int, bytes]
+
+
+def _be32(value: int) -> bytes:
+    return struct.pack(">I", value & 0xFFFFFFFF)
+
+
+def _name(kind: int, text: str) -> bytes:
+    return attribute(kind, text.encode() + b"\0")
+
+
+def _message(kind: int, flags: int, family: int, body: bytes) -> Request:
+    """struct nfgenmsg before the attributes."""
+    return (_SUBSYS << 8 | kind, flags, struct.pack(">BBH", family, 0, 0) + body)
+
+
+def new_table(name: str, family: int = socket.AF_INET) -> Request:
+    return _message(NFT_MSG_NEWTABLE, netlink.NLM_F_CREATE, family, _name(1, name))
+
+
+def delete_table(name: str, family: int = socket.AF_INET) -> Request:
+    return _message(NFT_MSG_DELTABLE, 0, family, _name(1, name))
+
+
+def new_base_chain(table: str, name: str, kind: str, hook: str, priority: int) -> Request:
+    """A chain that the kernel calls; policy accept."""
+    where = attribute(1, _be32(HOOKS[hook])) + attribute(2, struct.pack(">i", priority))
+    body = _name(1, table) + _name(3, name) + nested(4, where) + attribute(5, _be32(NF_ACCEPT)) + _name(7, kind)
+    return _message(NFT_MSG_NEWCHAIN, netlink.NLM_F_CREATE, socket.AF_INET, body)
+
+
+def new_map(table: str, name: str, number: int, key: tuple[int, int], data: tuple[int, int]) -> Request:
+    """`key` and `data` are (type, bytes)."""
+    body = _name(1, table) + _name(2, name) + attribute(3, _be32(NFT_SET_MAP))
+    body += attribute(4, _be32(key[0])) + attribute(5, _be32(key[1]))
+    body += attribute(6, _be32(data[0])) + attribute(7, _be32(data[1])) + attribute(10, _be32(number))
+    return _message(NFT_MSG_NEWSET, netlink.NLM_F_CREATE, socket.AF_INET, body)
+
+
+def _elements(table: str, name: str, pairs: Sequence[tuple[bytes, bytes]], with_data: bool) -> bytes:
+    listed = b""
+    for key, data in pairs:
+        one = nested(1, attribute(1, key))
+        if with_data:
+            one += nested(2, attribute(1, data))
+        listed += nested(1, one)
+    return _name(1, table) + _name(2, name) + nested(3, listed)
+
+
+def add_elements(table: str, name: str, pairs: Sequence[tuple[bytes, bytes]]) -> Request:
+    body = _elements(table, name, pairs, with_data=True)
+    return _message(NFT_MSG_NEWSETELEM, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, socket.AF_INET, body)
+
+
+def delete_elements(table: str, name: str, pairs: Sequence[tuple[bytes, bytes]]) -> Request:
+    return _message(NFT_MSG_DELSETELEM, 0, socket.AF_INET, _elements(table, name, pairs, with_data=False))
+
+
+def new_rule(
+    table: str,
+    chain: str,
+    expressions: Sequence[bytes],
+    *,
+    family: int = socket.AF_INET,
+    tag: str = "",
+    first: bool = False,
+) -> Request:
+    """A rule at the end of a chain, or at its head. `tag` shows as its comment and finds it again."""
+    body = _name(1, table) + _name(2, chain) + nested(4, b"".join(nested(1, one) for one in expressions))
+    if tag:
+        text = tag.encode() + b"\0"
+        body += attribute(7, struct.pack("BB", 0, len(text)) + text)
+    flags = netlink.NLM_F_CREATE | (0 if first else netlink.NLM_F_APPEND)
+    return _message(NFT_MSG_NEWRULE, flags, family, body)
+
+
+def delete_rule(table: str, chain: str, handle: int, family: int = socket.AF_INET) -> Request:
+    body = _name(1, table) + _name(2, chain) + attribute(3, struct.pack(">Q", handle))
+    return _message(NFT_MSG_DELRULE, 0, family, body)
+
+
+# --- expressions ---
+
+
+def _expression(name: str, data: bytes) -> bytes:
+    return _name(1, name) + nested(2, data)
+
+
+def meta(key: int, register: int = REG32_00) -> bytes:
+    return _expression("meta", attribute(2, _be32(key)) + attribute(1, _be32(register)))
+
+
+def compare(data: bytes, operator: int = NFT_CMP_EQ, register: int = REG32_00) -> bytes:
+    body = attribute(1, _be32(register)) + attribute(2, _be32(operator)) + nested(3, attribute(1, data))
+    return _expression("cmp", body)
+
+
+def payload(base: int, offset: int, length: int, register: int = REG32_00) -> bytes:
+    body = attribute(1, _be32(register)) + attribute(2, _be32(base))
+    body += attribute(3, _be32(offset)) + attribute(4, _be32(length))
+    return _expression("payload", body)
+
+
+def mask(value: bytes, register: int = REG32_00) -> bytes:
+    """Keeps the bits of `value`."""
+    body = attribute(1, _be32(register)) + attribute(2, _be32(register)) + attribute(3, _be32(len(value)))
+    body += nested(4, attribute(1, value)) + nested(5, attribute(1, bytes(len(value))))
+    return _expression("bitwise", body)
+
+
+def connection(key: int, register: int = REG32_00) -> bytes:
+    return _expression("ct", attribute(2, _be32(key)) + attribute(1, _be32(register)))
+
+
+def local_destination() -> list[bytes]:
+    """`fib daddr type local`."""
+    body = attribute(1, _be32(REG32_00)) + attribute(2, _be32(NFT_FIB_RESULT_ADDRTYPE))
+    body += attribute(3, _be32(NFTA_FIB_F_DADDR))
+    return [_expression("fib", body), compare(struct.pack("=I", RTN_LOCAL))]
+
+
+def lookup(name: str, number: int, source: int, target: int) -> bytes:
+    body = _name(1, name) + attribute(2, _be32(source)) + attribute(3, _be32(target)) + attribute(4, _be32(number))
+    return _expression("lookup", body)
+
+
+def destination_nat(address: int, port: int) -> bytes:
+    """To the address and port in these registers."""
+    body = attribute(1, _be32(NFT_NAT_DNAT)) + attribute(2, _be32(socket.AF_INET))
+    body += attribute(3, _be32(address)) + attribute(5, _be32(port))
+    return _expression("nat", body)
+
+
+def masquerade() -> bytes:
+    return _expression("masq", b"")
+
+
+def verdict(code: int) -> bytes:
+    data = nested(2, nested(2, attribute(1, _be32(code))))
+    return _expression("immediate", attribute(1, _be32(VERDICT_REGISTER)) + data)
+
+
+def interface_name(name: str) -> bytes:
+    """An interface name as the kernel compares it: sixteen bytes."""
+    return name.encode().ljust(16, b"\0")
+
+
+# --- conversations ---
+
+
+class Chain(NamedTuple):
+    """A chain as the kernel lists it. `hook` and `policy` are -1 for a chain that is only jumped to."""
+
+    family: int
+    table: str
+    name: str
+    hook: int
+    policy: int
+
+
+class Rule(NamedTuple):
+    family: int
+    table: str
+    chain: str
+    handle: int
+    tag: str
+
+
+class Firewall:
+    """A connection to nf_tables of the current network namespace."""
+
+    def __init__(self) -> None:
+        self._socket = netlink.NetlinkSocket(netlink.NETLINK_NETFILTER)
+
+    def __enter__(self) -> Firewall:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def commit(self, requests: Sequence[Request]) -> None:
+        """All of it or nothing. Raises OSError."""
+        head = struct.pack(">BBH", 0, 0, _SUBSYS)
+        begin = netlink.message(_BATCH_BEGIN, netlink.NLM_F_REQUEST, 0, head)
+        end = netlink.message(_BATCH_END, netlink.NLM_F_REQUEST, 0, head)
+        self._socket.transaction(begin, requests, end)
+
+    def chains(self) -> list[Chain]:
+        found = []
+        for body in self._socket.dump(_SUBSYS << 8 | NFT_MSG_GETCHAIN, struct.pack(">BBH", 0, 0, 0)):
+            values = attributes(body[4:])
+            hook = attributes(values[4]) if 4 in values else {}
+            number = struct.unpack(">I", hook[1])[0] if 1 in hook else -1
+            policy = struct.unpack(">I", values[5])[0] if 5 in values else -1
+            found.append(Chain(body[0], _text(values[1]), _text(values[3]), number, policy))
+        return found
+
+    def rules(self) -> list[Rule]:
+        """Every rule, with its comment."""
+        found = []
+        for body in self._socket.dump(_SUBSYS << 8 | NFT_MSG_GETRULE, struct.pack(">BBH", 0, 0, 0)):
+            values = attributes(body[4:])
+            found.append(
+                Rule(
+                    body[0],
+                    _text(values[1]),
+                    _text(values[2]),
+                    struct.unpack(">Q", values[3])[0],
+                    _comment(values.get(7, b"")),
+                )
+            )
+        return found
+
+    def elements(self, table: str, name: str) -> list[bytes]:
+        """The keys of a map. Raises OSError ENOENT when there is no such map."""
+        body = struct.pack(">BBH", socket.AF_INET, 0, 0) + _name(1, table) + _name(2, name)
+        found = []
+        for answer in self._socket.dump(_SUBSYS << 8 | NFT_MSG_GETSETELEM, body):
+            listed = attributes(answer[4:]).get(3, b"")
+            for _, one in attribute_list(listed):
+                found.append(attributes(attributes(one)[1])[1])
+        return found
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _comment(userdata: bytes) -> str:
+    """The first type-length-value of type 0 (NFTNL_UDATA_RULE_COMMENT)."""
+    offset = 0
+    while offset + 2 <= len(userdata):
+        kind, length = userdata[offset], userdata[offset + 1]
+        if kind == 0:
+            return _text(userdata[offset + 2 : offset + 2 + length])
+        offset += 2 + length
+    return ""
