@@ -69,7 +69,8 @@ def _attach(engine: Engine, machine: Machine) -> tuple[Endpoint | None, Link | N
         return None, None
     settings = record.networks.get("bridge") or record.networks.get("default")
     mac = (settings.mac_address if settings else "") or record.config.mac_address
-    return engine.networks.attach(machine.id, mac)
+    hairpin = bool(record.host_config.port_bindings or record.host_config.publish_all_ports)
+    return engine.networks.attach(machine.id, mac, hairpin=hairpin)
 
 
 def _joined(engine: Engine, machine: Machine) -> Joined:

@@ -10,7 +10,7 @@ import time
 import msgspec
 
 from kist.container.engine import Engine
-from kist.container.errors import start_error
+from kist.container.errors import UNKNOWN, start_error
 from kist.container.launching import prepare
 from kist.container.machine import Machine
 from kist.container.names import check_name
@@ -67,11 +67,11 @@ class Lifecycle:
                 lambda event, descriptors: self.heard(machine, event, descriptors),
                 lambda handle: self.lost(machine, handle),
             )
-        except BaseException:
-            self._answer_failed(waiters, 128)
+        except BaseException as error:
+            self._answer_failed(waiters, UNKNOWN)
             for client in clients:
                 os.close(client.descriptor)
-            self._release_network(machine)
+            self._failed(machine, error.message if isinstance(error, KistError) else str(error), UNKNOWN)
             raise
         _close(clients, waiters)
         try:

@@ -175,7 +175,7 @@ def _write_pidfile(path: str) -> None:
     try:
         with open(path, encoding="ascii") as file:
             other = int(file.read().strip() or 0)
-        if other and other != os.getpid() and os.path.exists(f"/proc/{other}"):
+        if other and other != os.getpid() and _alive(other):
             raise KistError(f"process with PID {other} is still running (pid file {path})")
     except (FileNotFoundError, ValueError):
         pass
@@ -185,6 +185,15 @@ def _write_pidfile(path: str) -> None:
             file.write(str(os.getpid()))
     except OSError as error:
         raise KistError(f"cannot write the pid file {path}: {error.strerror}") from error
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that waits to be reaped does not (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _remove_pidfile(path: str) -> None:

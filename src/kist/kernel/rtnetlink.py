@@ -20,7 +20,8 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
 IFLA_NET_NS_PID, IFLA_NET_NS_FD, IFLA_EXT_MASK = 19, 28, 29
-IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+VETH_INFO_PEER, IFLA_BRPORT_MODE = 1, 4
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
@@ -65,17 +66,26 @@ class RouteSocket:
         self._socket.request(RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
 
     def create_veth(
-        self, host_name: str, bridge_index: int, peer_name: str, peer_mac: str, mtu: int, netns_pid: int
+        self, host_name: str, bridge: int, peer_name: str, peer_mac: str, mtu: int, netns_pid: int, hairpin: bool
     ) -> None:
-        """A veth pair: the outer end enslaved and up, the inner one in the namespace of a process. One request."""
+        """A veth pair: the outer end enslaved and up, the inner one in the namespace of a process. One request.
+
+        `hairpin` lets frames leave by the port they came in: a container that reaches itself by a published port.
+        """
         peer = _ifinfomsg() + attribute(IFLA_IFNAME, peer_name.encode() + b"\0")
         peer += attribute(IFLA_ADDRESS, _mac(peer_mac)) + attribute(IFLA_MTU, struct.pack("=I", mtu))
         peer += attribute(IFLA_NET_NS_PID, struct.pack("=I", netns_pid))
         data = attribute(IFLA_INFO_KIND, b"veth") + nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, peer))
-        body = _ifinfomsg(0, IFF_UP, IFF_UP) + attribute(IFLA_IFNAME, host_name.encode() + b"\0")
-        body += attribute(IFLA_MTU, struct.pack("=I", mtu)) + attribute(IFLA_MASTER, struct.pack("=I", bridge_index))
+        name = attribute(IFLA_IFNAME, host_name.encode() + b"\0")
+        body = _ifinfomsg(0, IFF_UP, IFF_UP) + name
+        body += attribute(IFLA_MTU, struct.pack("=I", mtu)) + attribute(IFLA_MASTER, struct.pack("=I", bridge))
         body += nested(IFLA_LINKINFO, data)
-        self._socket.request(RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
+        requests = [(RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)]
+        if hairpin:
+            mode = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_MODE, b"\1"))
+            port = nested(IFLA_LINKINFO, attribute(IFLA_INFO_SLAVE_KIND, b"bridge") + mode)
+            requests.append((RTM_NEWLINK, 0, _ifinfomsg() + name + port))
+        self._socket.batch(requests)
 
     def configure(self, name: str, addresses: list[str], gateways: list[str]) -> None:
         """Raises `lo` and `name`, gives addresses and default routes: one batch. Raises OSError."""

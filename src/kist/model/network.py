@@ -16,6 +16,7 @@ class Link(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]  # with prefix length: 172.17.0.2/16
     gateway4: str = ""
     gateway6: str = ""
+    hairpin: bool = False
 
 
 class Endpoint(msgspec.Struct, frozen=True):

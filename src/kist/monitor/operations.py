@@ -97,13 +97,14 @@ class MakeVeth(NamedTuple):
     name: str
     mac: str
     mtu: int
+    hairpin: bool
 
     def describe(self) -> str:
         return f"make veth {self.host_name} on bridge {self.bridge_index}, {self.name} inside"
 
     def execute(self, context: Context) -> None:
         with rtnetlink.RouteSocket() as route:
-            route.create_veth(self.host_name, self.bridge_index, self.name, self.mac, self.mtu, context.pid)
+            route.create_veth(*self[:5], context.pid, self.hairpin)
 
 
 # --- init: identity and namespaces ---

@@ -148,7 +148,7 @@ class NetworkService:
 
     # --- endpoints ---
 
-    def attach(self, container_id: str, wanted_mac: str = "") -> tuple[Endpoint, Link]:
+    def attach(self, container_id: str, wanted_mac: str = "", *, hairpin: bool = False) -> tuple[Endpoint, Link]:
         """An address on the bridge and the veth pair that is to be made. Raises KistError when none is left."""
         network = self.get("bridge")
         if self._allocator is None:
@@ -179,6 +179,7 @@ class NetworkService:
             mtu=network.mtu,
             addresses=(f"{address}/{prefix}",),
             gateway4=gateway,
+            hairpin=hairpin,
         )
         return endpoint, link
 

@@ -103,7 +103,10 @@ def monitor_operations(request: LaunchRequest, layout: Layout) -> list[do.Operat
         uids = [[one.container_id, one.host_id, one.size] for one in linux.uid_mappings]
         gids = [[one.container_id, one.host_id, one.size] for one in linux.gid_mappings]
         found.append(do.WriteIdMaps(uids, gids))
-    found += [do.MakeVeth(link.host_name, link.bridge_index, link.name, link.mac, link.mtu) for link in request.links]
+    found += [
+        do.MakeVeth(link.host_name, link.bridge_index, link.name, link.mac, link.mtu, link.hairpin)
+        for link in request.links
+    ]
     return found
 
 
