@@ -178,6 +178,8 @@ class Daemon:
         for machine in self.engine.index.all():
             machine.close()
         await self.engine.supervisor.close()
+        if not any(machine.state.alive for machine in self.engine.index.all()):
+            self.engine.networks.close_openings()
         self.engine.networks.close()
         self._database.close()
         self._instance.close()

@@ -242,11 +242,17 @@ class NetworkService:
                 firewall.commit(opened)
                 self.openings = len(opened)
 
-    def remove_firewall(self) -> None:
-        """For the end of a private instance: the table and the openings go."""
-        with nftables.Firewall() as firewall:
-            firewall.commit(rules.closings(firewall.rules(), self._tag))
-            firewall.commit([nftables.new_table(self._table), nftables.delete_table(self._table)])
+    def close_openings(self) -> None:
+        """Takes our rules out of the chains of others, when nothing runs any more that needs them."""
+        if not self._settings.firewall:
+            return
+        try:
+            with nftables.Firewall() as firewall:
+                requests = rules.closings(firewall.rules(), self._tag)
+                if requests:
+                    firewall.commit(requests)
+        except OSError as error:
+            log.warning("cannot take the openings for the bridge back: %s", error)
 
     def restore(self, containers: Iterable[tuple[str, tuple[Endpoint, ...], tuple[PublishedPort, ...]]]) -> None:
         """Takes the addresses and ports of containers (id, endpoints, ports) that run on."""
@@ -270,16 +276,6 @@ class NetworkService:
     def close(self) -> None:
         """Lets go of reserved ports; translation goes on."""
         self._reservations.close()
-
-    def remove_bridge(self) -> None:
-        """For the end of a private instance: takes its bridge away, if it made it."""
-        network = self._records.get("bridge")
-        if network is None or self._settings.bridge:
-            return
-        with RouteSocket() as route:
-            index = route.links().get(network.bridge)
-            if index is not None:
-                route.delete_link(index)
 
 
 def _random_mac() -> str:

@@ -215,7 +215,7 @@ def _default_mounts(asked: HostConfig, host: Host, writable_cgroups: bool, shm_p
     if asked.ipc_mode == "host":
         return [
             *found,
-            oci.Mount("/dev/mqueue", "bind", "/dev/mqueue", ("rbind",)),
+            oci.Mount("/dev/mqueue", "mqueue", "mqueue", _QUIET),  # of the namespace it is mounted in: the host's
             oci.Mount("/dev/shm", "bind", "/dev/shm", ("rbind",)),
         ]
     found.append(oci.Mount("/dev/mqueue", "mqueue", "mqueue", _QUIET))

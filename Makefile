@@ -1,0 +1,43 @@
+# Everything here works on a fresh Debian 12 as root with python3, pip and apt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# With DOCKER_CLI a test run takes another docker command than the one in PATH.
+
+.PHONY: demo test lint types unit bench oracle packages clean
+
+$(BIN)/kistd: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		(apt-get update -q && apt-get install -qy python3-venv && $(PYTHON) -m venv $(VENV))
+	$(BIN)/pip install -q -e .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(BIN)/kistd
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
+
+demo: $(BIN)/kistd
+	bash scripts/demo.sh $(BIN)
+
+# What tests and the oracle need of the distribution; nothing of it is needed to use kist.
+packages:
+	bash scripts/packages.sh
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check src tests scripts bench
+	$(BIN)/ruff format --check src tests scripts bench
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest tests/unit
+
+test: packages lint types
+	$(BIN)/pytest tests
+
+bench: packages $(VENV)/.dev
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
