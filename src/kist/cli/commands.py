@@ -1,0 +1,326 @@
+"""Every command, declared once: name, arguments, options, and the function that carries it out."""
+
+from __future__ import annotations
+
+from kist.cli.options import CREATE, RUN
+from kist.cli.parse import Command, Opt
+
+_FILTER = Opt("filter", "list", "Filter output based on conditions provided", "f")
+_FORMAT = Opt("format", "text", "Format output using a custom template", "f")
+_LIST_FORMAT = Opt("format", "text", "Format output using a custom template")
+_QUIET = Opt("quiet", "flag", "Only display IDs", "q")
+_NO_TRUNC = Opt("no-trunc", "flag", "Don't truncate output")
+_KEYS = Opt("detach-keys", "text", "Override the key sequence for detaching a container")
+_PROXY = Opt("sig-proxy", "flag", "Proxy all received signals to the process", default=True)
+_FORCE = Opt("force", "flag", "Do not prompt for confirmation", "f")
+_STOP = (
+    Opt("signal", "text", "Signal to send to the container", "s"),
+    Opt("timeout", "int", "Seconds to wait before killing the container", "t"),
+    Opt("time", "int", "Seconds to wait before killing the container"),
+)
+
+CONTAINER = (
+    Command(
+        "run",
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create and run a new container from an image",
+        "run:run",
+        RUN,
+        1,
+        -1,
+        False,
+    ),
+    Command(
+        "create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", "run:create", CREATE, 1, -1, False
+    ),
+    Command(
+        "start",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Start one or more stopped containers",
+        "run:start",
+        (
+            Opt("attach", "flag", "Attach STDOUT/STDERR and forward signals", "a"),
+            Opt("interactive", "flag", "Attach container's STDIN", "i"),
+            _KEYS,
+            _PROXY,
+        ),
+        1,
+        -1,
+    ),
+    Command(
+        "attach",
+        "[OPTIONS] CONTAINER",
+        "Attach local standard input, output, and error streams to a running container",
+        "run:attach",
+        (_KEYS, Opt("no-stdin", "flag", "Do not attach STDIN"), _PROXY),
+        1,
+        1,
+    ),
+    Command(
+        "exec",
+        "[OPTIONS] CONTAINER COMMAND [ARG...]",
+        "Execute a command in a running container",
+        "run:exec_",
+        (
+            Opt("detach", "flag", "Detached mode: run command in the background", "d"),
+            _KEYS,
+            Opt("env", "list", "Set environment variables", "e"),
+            Opt("env-file", "list", "Read in a file of environment variables"),
+            Opt("interactive", "flag", "Keep STDIN open even if not attached", "i"),
+            Opt("privileged", "flag", "Give extended privileges to the command"),
+            Opt("tty", "flag", "Allocate a pseudo-TTY", "t"),
+            Opt("user", "text", 'Username or UID (format: "<name|uid>[:<group|gid>]")', "u"),
+            Opt("workdir", "text", "Working directory inside the container", "w"),
+        ),
+        2,
+        -1,
+        False,
+    ),
+    Command(
+        "stop",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Stop one or more running containers",
+        "containers:stop",
+        _STOP,
+        1,
+        -1,
+    ),
+    Command(
+        "restart",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Restart one or more containers",
+        "containers:restart",
+        _STOP,
+        1,
+        -1,
+    ),
+    Command(
+        "kill",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Kill one or more running containers",
+        "containers:kill",
+        (Opt("signal", "text", "Signal to send to the container", "s"),),
+        1,
+        -1,
+    ),
+    Command(
+        "wait",
+        "CONTAINER [CONTAINER...]",
+        "Block until one or more containers stop, then print their exit codes",
+        "containers:wait",
+        (),
+        1,
+        -1,
+    ),
+    Command(
+        "rm",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Remove one or more containers",
+        "containers:remove",
+        (
+            Opt("force", "flag", "Force the removal of a running container (uses SIGKILL)", "f"),
+            Opt("link", "flag", "Remove the specified link", "l"),
+            Opt("volumes", "flag", "Remove anonymous volumes associated with the container", "v"),
+        ),
+        1,
+        -1,
+    ),
+    Command("rename", "CONTAINER NEW_NAME", "Rename a container", "containers:rename", (), 2, 2),
+    Command(
+        "logs",
+        "[OPTIONS] CONTAINER",
+        "Fetch the logs of a container",
+        "containers:logs",
+        (
+            Opt("details", "flag", "Show extra details provided to logs"),
+            Opt("follow", "flag", "Follow log output", "f"),
+            Opt(
+                "since",
+                "text",
+                'Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
+            ),
+            Opt("until", "text", "Show logs before a timestamp or relative"),
+            Opt("tail", "text", "Number of lines to show from the end of the logs", "n", "all"),
+            Opt("timestamps", "flag", "Show timestamps", "t"),
+        ),
+        1,
+        1,
+    ),
+    Command(
+        "top",
+        "CONTAINER [ps OPTIONS]",
+        "Display the running processes of a container",
+        "containers:top",
+        (),
+        1,
+        -1,
+        False,
+    ),
+    Command(
+        "port",
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+        "List port mappings or a specific mapping for the container",
+        "containers:port",
+        (),
+        1,
+        2,
+    ),
+)
+_PS_OPTIONS = (
+    Opt("all", "flag", "Show all containers (default shows just running)", "a"),
+    _FILTER,
+    _LIST_FORMAT,
+    Opt("last", "int", "Show n last created containers (includes all states)", "n", -1),
+    Opt("latest", "flag", "Show the latest created container (includes all states)", "l"),
+    _NO_TRUNC,
+    _QUIET,
+    Opt("size", "flag", "Display total file sizes", "s"),
+)
+_IMAGES_OPTIONS = (
+    Opt("all", "flag", "Show all images (default hides intermediate images)", "a"),
+    Opt("digests", "flag", "Show digests"),
+    _FILTER,
+    _LIST_FORMAT,
+    _NO_TRUNC,
+    _QUIET,
+)
+_RMI_OPTIONS = (
+    Opt("force", "flag", "Force removal of the image", "f"),
+    Opt("no-prune", "flag", "Do not delete untagged parents"),
+)
+_HISTORY_OPTIONS = (
+    _LIST_FORMAT,
+    Opt("human", "flag", "Print sizes and dates in human readable format", "H", True),
+    _NO_TRUNC,
+    _QUIET,
+)
+IMAGE = (
+    Command("history", "[OPTIONS] IMAGE", "Show the history of an image", "images:history", _HISTORY_OPTIONS, 1, 1),
+    Command(
+        "load",
+        "[OPTIONS]",
+        "Load an image from a tar archive or STDIN",
+        "images:load",
+        (
+            Opt("input", "text", "Read from tar archive file, instead of STDIN", "i"),
+            Opt("quiet", "flag", "Suppress the load output", "q"),
+        ),
+        0,
+        0,
+    ),
+    Command(
+        "save",
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        "images:save",
+        (Opt("output", "text", "Write to a file, instead of STDOUT", "o"),),
+        1,
+        -1,
+    ),
+    Command(
+        "import",
+        "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+        "Import the contents from a tarball to create a filesystem image",
+        "images:import_",
+        (
+            Opt("change", "list", "Apply Dockerfile instruction to the created image", "c"),
+            Opt("message", "text", "Set commit message for imported image", "m"),
+        ),
+        1,
+        2,
+    ),
+    Command(
+        "tag",
+        "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+        "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+        "images:tag",
+        (),
+        2,
+        2,
+    ),
+)
+SYSTEM = (
+    Command("version", "[OPTIONS]", "Show the version information", "others:version", (_FORMAT,)),
+    Command("info", "[OPTIONS]", "Display system-wide information", "others:info", (_FORMAT,)),
+    Command(
+        "events",
+        "[OPTIONS]",
+        "Get real time events from the server",
+        "others:events",
+        (
+            _FILTER,
+            _LIST_FORMAT,
+            Opt("since", "text", "Show all events created since timestamp"),
+            Opt("until", "text", "Stream events until this timestamp"),
+        ),
+    ),
+)
+PRUNE = (
+    _FORCE,
+    Opt("all", "flag", "Remove all unused, not just dangling ones", "a"),
+    Opt("filter", "list", "Provide filter values"),
+)
+
+TOP = (
+    *CONTAINER,
+    Command("ps", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS),
+    Command(
+        "inspect",
+        "[OPTIONS] NAME|ID [NAME|ID...]",
+        "Return low-level information on Docker objects",
+        "containers:inspect_any",
+        (
+            _FORMAT,
+            Opt("size", "flag", "Display total file sizes if the type is container", "s"),
+            Opt("type", "text", "Only inspect objects of the given type"),
+        ),
+        1,
+        -1,
+    ),
+    Command("images", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", "images:listing", _IMAGES_OPTIONS, 0, 1),
+    Command("rmi", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", "images:remove", _RMI_OPTIONS, 1, -1),
+    *IMAGE,
+    *SYSTEM,
+)
+GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
+    "container": ("Manage containers", (
+        *CONTAINER,
+        Command("ls", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS),
+        Command("inspect", "[OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers",
+                "containers:inspect", (_FORMAT, Opt("size", "flag", "Display total file sizes", "s")), 1, -1),
+    )),
+    "image": ("Manage images", (
+        *IMAGE,
+        Command("ls", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", "images:listing", _IMAGES_OPTIONS, 0, 1),
+        Command("rm", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", "images:remove", _RMI_OPTIONS, 1, -1),
+        Command("inspect", "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images",
+                "images:inspect", (_FORMAT,), 1, -1),
+        Command("prune", "[OPTIONS]", "Remove unused images", "images:prune", PRUNE),
+        Command("bootstrap", "DISTRIBUTION", "Make a base image from the distribution's packages (busybox, debian[:SUITE])",
+                "images:bootstrap", (), 1, 1),
+    )),
+    "volume": ("Manage volumes", (
+        Command("create", "[OPTIONS] [VOLUME]", "Create a volume", "others:volume_create", (
+            Opt("driver", "text", "Specify volume driver name", "d", "local"), Opt("label", "list", "Set metadata for a volume"),
+            Opt("name", "text", "Specify volume name"), Opt("opt", "list", "Set driver specific options", "o")), 0, 1),
+        Command("inspect", "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes",
+                "others:volume_inspect", (_FORMAT,), 1, -1),
+        Command("ls", "[OPTIONS]", "List volumes", "others:volume_ls", (_FILTER, _LIST_FORMAT, _QUIET)),
+        Command("prune", "[OPTIONS]", "Remove unused local volumes", "others:volume_prune", PRUNE),
+        Command("rm", "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", "others:volume_rm",
+                (Opt("force", "flag", "Force the removal of one or more volumes", "f"),), 1, -1),
+    )),
+    "network": ("Manage networks", (
+        Command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks",
+                "others:network_inspect", (_FORMAT,), 1, -1),
+        Command("ls", "[OPTIONS]", "List networks", "others:network_ls", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET)),
+    )),
+    "system": ("Manage the engine", (
+        *SYSTEM[1:],
+        Command("df", "[OPTIONS]", "Show disk usage", "others:df", (_LIST_FORMAT,)),
+        Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio"),
+    )),
+    "daemon": ("Manage the daemon of this machine", (
+        Command("stop", "", "Stop the daemon that kist started; containers run on", "others:daemon_stop"),
+    )),
+}  # fmt: skip

@@ -1,0 +1,213 @@
+"""Commands of volumes, networks and the engine as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from kist import __version__
+from kist.cli import tables
+from kist.cli.containers import filters, inspect_each
+from kist.cli.context import Context
+from kist.cli.images import confirm
+from kist.cli.parse import Parsed
+from kist.client.http import Unreachable, connect
+
+_VOLUMES = {"Name": "VOLUME NAME", "Driver": "DRIVER", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS",
+            "Links": "LINKS", "Size": "SIZE"}  # fmt: skip
+_NETWORKS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "IPv6": "IPV6",
+             "Internal": "INTERNAL", "Labels": "LABELS", "CreatedAt": "CREATED AT"}  # fmt: skip
+
+
+def _labels(labels: dict[str, str] | None) -> str:
+    return ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+
+
+def volume_ls(context: Context, options: Parsed) -> int:
+    found = context.client.call("GET", "/volumes", {"filters": filters(options.filter)})["Volumes"] or []
+    rows = [
+        {"Name": one["Name"], "Driver": one["Driver"], "Scope": one["Scope"], "Mountpoint": one["Mountpoint"],
+         "Labels": _labels(one["Labels"]), "Links": "N/A", "Size": "N/A"}
+        for one in found
+    ]  # fmt: skip
+    quiet = "Name" if options.quiet else ""
+    sys.stdout.write(tables.show(rows, options.format, _VOLUMES, "{{.Driver}}\t{{.Name}}", quiet=quiet))
+    return 0
+
+
+def volume_create(context: Context, options: Parsed) -> int:
+    labels = dict(one.partition("=")[::2] for one in options.label)
+    body = {
+        "Name": options.arguments[0] if options.arguments else options.name,
+        "Driver": options.driver,
+        "DriverOpts": dict(one.partition("=")[::2] for one in options.opt),
+        "Labels": labels,
+    }
+    print(context.client.call("POST", "/volumes/create", None, body)["Name"])
+    return 0
+
+
+def volume_inspect(context: Context, options: Parsed) -> int:
+    return inspect_each(context, options, lambda name: context.client.call("GET", f"/volumes/{name}"), "volume")
+
+
+def volume_rm(context: Context, options: Parsed) -> int:
+    query = {"force": options.force}
+    return context.for_each(options.arguments, lambda name: context.client.call("DELETE", f"/volumes/{name}", query))
+
+
+def volume_prune(context: Context, options: Parsed) -> int:
+    kind = "all local volumes" if options.all else "anonymous local volumes"
+    if not confirm(options.force, f"This will remove {kind} not used by at least one container."):
+        return 0
+    words = [*options.filter, *(["all=true"] if options.all else [])]
+    found = context.client.call("POST", "/volumes/prune", {"filters": filters(words)})
+    if found["VolumesDeleted"]:
+        print("Deleted Volumes:", *found["VolumesDeleted"], sep="\n")
+        print()
+    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
+    return 0
+
+
+def network_ls(context: Context, options: Parsed) -> int:
+    found = context.client.call("GET", "/networks", {"filters": filters(options.filter)})
+    rows = [
+        {"ID": one["Id"] if options.no_trunc else one["Id"][:12], "Name": one["Name"], "Driver": one["Driver"],
+         "Scope": one["Scope"], "IPv6": str(one["EnableIPv6"]).lower(), "Internal": str(one["Internal"]).lower(),
+         "Labels": _labels(one["Labels"]), "CreatedAt": one["Created"]}
+        for one in found
+    ]  # fmt: skip
+    quiet = "ID" if options.quiet else ""
+    default = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
+    sys.stdout.write(tables.show(rows, options.format, _NETWORKS, default, quiet=quiet))
+    return 0
+
+
+def network_inspect(context: Context, options: Parsed) -> int:
+    return inspect_each(context, options, lambda name: context.client.call("GET", f"/networks/{name}"), "network")
+
+
+def version(context: Context, options: Parsed) -> int:
+    client = {"Version": __version__, "ApiVersion": context.version, "Os": "linux"}
+    found: dict[str, Any] = {"Client": client, "Server": None}
+    failure: Unreachable | None = None
+    try:
+        found["Server"] = context.client.call("GET", "/version")
+    except Unreachable as error:
+        failure = error
+    if options.format:
+        sys.stdout.write(tables.inspect([found], options.format))
+    else:
+        print(f"Client:\n Version:           {__version__}\n API version:       {context.version}")
+        server = found["Server"]
+        if server:
+            print(f"\nServer: {server['Platform']['Name']}\n Engine:\n  Version:          {server['Version']}")
+            print(f"  API version:      {server['ApiVersion']} (minimum version {server['MinAPIVersion']})")
+            print(f"  OS/Arch:          {server['Os']}/{server['Arch']}\n  Kernel:           {server['KernelVersion']}")
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def info(context: Context, options: Parsed) -> int:
+    found = context.client.call("GET", "/info")
+    if options.format:
+        sys.stdout.write(tables.inspect([found], options.format))
+        return 0
+    for title, key in (("Containers", "Containers"), (" Running", "ContainersRunning"), (" Paused", "ContainersPaused"),
+                       (" Stopped", "ContainersStopped"), ("Images", "Images"), ("Server Version", "ServerVersion"),
+                       ("Storage Driver", "Driver"), ("Logging Driver", "LoggingDriver"),
+                       ("Cgroup Driver", "CgroupDriver"), ("Cgroup Version", "CgroupVersion"),
+                       ("Kernel Version", "KernelVersion"), ("Operating System", "OperatingSystem"),
+                       ("OSType", "OSType"), ("Architecture", "Architecture"), ("CPUs", "NCPU"), ("Name", "Name"),
+                       ("ID", "ID"), ("Docker Root Dir", "DockerRootDir")):  # fmt: skip
+        print(f"{title}: {found[key]}")
+    print(f"Total Memory: {found['MemTotal'] / (1 << 30):.4g}GiB")
+    return 0
+
+
+def events(context: Context, options: Parsed) -> int:
+    from kist.cli.containers import _when
+
+    query = {"since": _when(options.since), "until": _when(options.until), "filters": filters(options.filter)}
+    answer = context.client.open("GET", "/events", query)
+    from kist.cli.template import Template
+
+    template = Template("{{json .}}" if options.format == "json" else options.format) if options.format else None
+    for line in answer.lines():
+        event = json.loads(line)
+        if template is not None:
+            print(template.render(event), flush=True)
+            continue
+        seconds, fraction = divmod(event["timeNano"], 10**9)
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds)) + f".{fraction:09d}"
+        zone = time.strftime("%z", time.localtime(seconds))
+        attributes = ", ".join(f"{key}={value}" for key, value in sorted(event["Actor"]["Attributes"].items()))
+        shown = f" ({attributes})" if attributes else ""
+        print(
+            f"{stamp}{zone[:3]}:{zone[3:]} {event['Type']} {event['Action']} {event['Actor']['ID']}{shown}", flush=True
+        )
+    return 0
+
+
+def df(context: Context, options: Parsed) -> int:
+    found = context.client.call("GET", "/system/df")
+    images, containers, volumes = found["Images"], found["Containers"], found["Volumes"]
+    used = {one["ImageID"] for one in containers}
+    unused = sum(one["Size"] for one in images if one["Id"] not in used)
+    idle = [one for one in containers if one["State"] not in ("running", "paused", "restarting")]
+    loose = [one for one in volumes if not one["UsageData"]["RefCount"]]
+    total = found["LayersSize"]
+    rows = [
+        ("Images", len(images), sum(one["Id"] in used for one in images), total, min(unused, total)),
+        ("Containers", len(containers), len(containers) - len(idle), sum(one["SizeRw"] for one in containers),
+         sum(one["SizeRw"] for one in idle)),
+        ("Local Volumes", len(volumes), len(volumes) - len(loose), sum(one["UsageData"]["Size"] for one in volumes),
+         sum(one["UsageData"]["Size"] for one in loose)),
+        ("Build Cache", 0, 0, 0, 0),
+    ]  # fmt: skip
+    titles = {"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"}
+    table = [
+        {"Type": kind, "TotalCount": str(count), "Active": str(active), "Size": tables.human_size(size),
+         "Reclaimable": tables.human_size(free) + (f" ({100 * free // size}%)" if size else "")}
+        for kind, count, active, size, free in rows
+    ]  # fmt: skip
+    default = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
+    sys.stdout.write(tables.show(table, options.format, titles, default))
+    return 0
+
+
+def dial_stdio(context: Context, options: Parsed) -> int:
+    """Standard input and output as a connection to the daemon, for ssh://."""
+    import select
+    import socket
+
+    connection = connect(context.host, context.tls)
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    poll.register(connection, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == 0:
+                data = os.read(0, 1 << 16)
+                if not data:
+                    poll.unregister(0)
+                    connection.shutdown(socket.SHUT_WR)
+                    continue
+                connection.sendall(data)
+            else:
+                data = connection.recv(1 << 16)
+                if not data:
+                    return 0
+                os.write(1, data)
+
+
+def daemon_stop(context: Context, options: Parsed) -> int:
+    """Ends the daemon that kist started; containers run on."""
+    from kist.cli.daemon import stop
+
+    stop(context.host)
+    return 0

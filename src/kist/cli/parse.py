@@ -1,0 +1,234 @@
+"""Command lines as Docker's command reads them: options declared once in tables, parsed by a small loop."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+class Opt(NamedTuple):
+    """One option. `kind`: flag, text, list, int, size (bytes), time (nanoseconds)."""
+
+    name: str
+    kind: str = "flag"
+    help: str = ""
+    short: str = ""
+    default: Any = None
+
+
+class Command(NamedTuple):
+    """One command. `run` names a function as `module:function`; `maximum` -1 is any number of arguments."""
+
+    name: str
+    usage: str
+    help: str
+    run: str
+    options: tuple[Opt, ...] = ()
+    minimum: int = 0
+    maximum: int = 0
+    interspersed: bool = True
+
+
+class UsageError(Exception):
+    """A wrong command line: the text for the user and the exit status."""
+
+    def __init__(self, text: str, status: int = 125) -> None:
+        super().__init__(text)
+        self.text, self.status = text, status
+
+
+class HelpAsked(Exception):
+    """--help was given."""
+
+
+class Parsed:
+    """Values of options by name with `-` as `_`; `given` names those that were said."""
+
+    def __init__(self, options: tuple[Opt, ...]) -> None:
+        self.arguments: list[str] = []
+        self.given: set[str] = set()
+        self._values: dict[str, Any] = {}
+        for option in options:
+            empty: Any = {"flag": False, "list": [], "text": "", "int": 0, "size": 0}.get(option.kind)
+            self._values[option.name] = option.default if option.default is not None else empty
+
+    def __getattr__(self, name: str) -> Any:
+        return self._values[name.replace("_", "-")]
+
+    def set(self, option: Opt, value: Any) -> None:
+        if option.kind == "list":
+            earlier = self._values[option.name] if option.name in self.given else []
+            value = [*earlier, value]
+        self.given.add(option.name)
+        self._values[option.name] = value
+
+
+def parse(command: Command, words: list[str], path: str) -> Parsed:
+    """Raises UsageError with Docker's texts, HelpAsked."""
+    parsed = Parsed(command.options)
+    longs = {option.name: option for option in command.options}
+    shorts = {option.short: option for option in command.options if option.short}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            parsed.arguments += rest
+            break
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            if name == "help":
+                raise HelpAsked
+            option = longs.get(name)
+            if option is None:
+                raise UsageError(_wrong(f"unknown flag: --{name}", command, path))
+            _take(parsed, option, f"--{name}", value if equals else None, rest, command, path)
+        elif word.startswith("-") and len(word) > 1:
+            _shorthands(parsed, word[1:], shorts, rest, command, path)
+        else:
+            parsed.arguments.append(word)
+            if not command.interspersed:
+                parsed.arguments += rest
+                break
+    _check_count(parsed, command, path)
+    return parsed
+
+
+def _shorthands(
+    parsed: Parsed, letters: str, shorts: dict[str, Opt], rest: list[str], command: Command, path: str
+) -> None:
+    whole = letters
+    while letters:
+        letter, letters = letters[0], letters[1:]
+        option = shorts.get(letter)
+        if option is None:
+            if letter == "h" and whole == "h":
+                raise HelpAsked
+            raise UsageError(_wrong(f"unknown shorthand flag: '{letter}' in -{whole}", command, path))
+        if option.kind == "flag":
+            if letters.startswith("="):
+                _take(parsed, option, f"-{letter}", letters[1:], rest, command, path)
+                return
+            parsed.set(option, True)
+            continue
+        _take(parsed, option, f"-{letter}", letters.removeprefix("=") if letters else None, rest, command, path)
+        return
+
+
+def _take(
+    parsed: Parsed, option: Opt, shown: str, value: str | None, rest: list[str], command: Command, path: str
+) -> None:
+    if option.kind == "flag":
+        if value is None:
+            parsed.set(option, True)
+            return
+        if value not in _TRUE | _FALSE:
+            reason = f'strconv.ParseBool: parsing "{value}": invalid syntax'
+            raise UsageError(_wrong(_invalid(option, value, reason), command, path))
+        parsed.set(option, value in _TRUE)
+        return
+    if value is None:
+        if not rest:
+            text = f"flag needs an argument: {shown}" if shown.startswith("--") else (
+                f"flag needs an argument: '{shown[1]}' in {shown}")  # fmt: skip
+            raise UsageError(_wrong(text, command, path))
+        value = rest.pop(0)
+    try:
+        parsed.set(option, convert(option, value))
+    except ValueError as error:
+        raise UsageError(_wrong(_invalid(option, value, str(error)), command, path)) from error
+
+
+def convert(option: Opt, value: str) -> Any:
+    """Raises ValueError with Go's words."""
+    if option.kind == "int":
+        try:
+            return int(value)
+        except ValueError:
+            raise ValueError(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+    if option.kind == "size":
+        return parse_size(value)
+    if option.kind == "time":
+        return parse_duration(value)
+    return value
+
+
+def parse_size(text: str) -> int:
+    """`64m` in bytes. Raises ValueError with Docker's text."""
+    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+    lowered = text.strip().lower()
+    digits = lowered.rstrip("abcdefghijklmnopqrstuvwxyz").strip()
+    suffix = lowered[len(digits) :].strip()
+    unit = suffix if suffix in ("", "b") else suffix.removesuffix("ib").removesuffix("b")
+    try:
+        if lowered == "-1":
+            return -1
+        return int(float(digits) * units[unit])
+    except (ValueError, KeyError):
+        raise ValueError(f"invalid size: '{text}'") from None
+
+
+def parse_duration(text: str) -> int:
+    """`1m30s` in nanoseconds. Raises ValueError with Go's text."""
+    units = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+    rest, total = text, 0.0
+    if text == "0":
+        return 0
+    while rest:
+        number = ""
+        while rest and (rest[0].isdigit() or rest[0] in ".-+"):
+            number, rest = number + rest[0], rest[1:]
+        unit = ""
+        while rest and not (rest[0].isdigit() or rest[0] == "."):
+            unit, rest = unit + rest[0], rest[1:]
+        if not number or unit not in units:
+            raise ValueError(f'time: invalid duration "{text}"')
+        total += float(number) * units[unit]
+    if not text:
+        raise ValueError('time: invalid duration ""')
+    return int(total)
+
+
+def _invalid(option: Opt, value: str, reason: str) -> str:
+    name = f"-{option.short}, --{option.name}" if option.short else f"--{option.name}"
+    return f'invalid argument "{value}" for "{name}" flag: {reason}'
+
+
+def _wrong(text: str, command: Command, path: str) -> str:
+    return f"{text}\n\nUsage:  {path} {command.usage}".rstrip() + f"\n\nRun '{path} --help' for more information"
+
+
+def _check_count(parsed: Parsed, command: Command, path: str) -> None:
+    count, low, high = len(parsed.arguments), command.minimum, command.maximum
+    if low <= count and (high < 0 or count <= high):
+        return
+    plural = "argument" if low == 1 else "arguments"
+    if high == 0:
+        told, see = "accepts no arguments", "Run"
+    elif low == high:
+        told, see = f"requires {low} {plural}", "Run"
+    elif high < 0:
+        told, see = f"requires at least {low} {plural}", "See"
+    elif count < low:
+        told, see = f"requires at least {low} and at most {high} arguments", "Run"
+    else:
+        told, see = f"requires at most {high} {'argument' if high == 1 else 'arguments'}", "Run"
+    text = f"kist: '{path}' {told}\n\nUsage:  {path} {command.usage}".rstrip()
+    raise UsageError(f"{text}\n\n{see} '{path} --help' for more information", 1)
+
+
+def help_text(command: Command, path: str) -> str:
+    """What `--help` prints."""
+    lines = [f"Usage:  {path} {command.usage}".rstrip(), "", command.help]
+    if command.options:
+        rows = []
+        for option in sorted(command.options, key=lambda one: one.name):
+            short = f"-{option.short}, " if option.short else "    "
+            value = {"flag": "", "int": " int", "size": " bytes", "time": " duration", "list": " list"}.get(
+                option.kind, " string"
+            )
+            rows.append((f"  {short}--{option.name}{value}", option.help))
+        width = max(len(left) for left, _ in rows) + 3
+        lines += ["", "Options:", *[f"{left:<{width}}{right}".rstrip() for left, right in rows]]
+    return "\n".join(lines)

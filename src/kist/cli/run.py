@@ -1,0 +1,263 @@
+"""`run`, `create`, `start`, `attach`, `exec`: what has streams."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from kist.cli.context import Context, RunFailed
+from kist.cli.options import body
+from kist.cli.parse import Parsed
+from kist.cli.stream import Detached, RawTerminal, Session, check_terminal, follow_size, parse_keys, terminal_size
+from kist.client.http import Answer, ApiError, Client
+from kist.model.errors import KistError
+
+_UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
+# Signals that say nothing to a container: our own children, the terminal's, and what the system keeps to itself.
+_NOT_PASSED_ON = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE, signal.SIGKILL, signal.SIGSTOP,
+                  signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGCONT}  # fmt: skip
+
+
+def create(context: Context, options: Parsed) -> int:
+    try:
+        print(create_container(context, options))
+    except ApiError as error:
+        raise RunFailed(f"Error response from daemon: {error.message}", 1, "create") from error
+    return 0
+
+
+def create_container(context: Context, options: Parsed) -> str:
+    """The id of a new container; warnings go to standard error. Raises ApiError, UsageError."""
+    image, *command = options.arguments
+    if options.cidfile and os.path.exists(options.cidfile):
+        raise KistError(
+            f"container ID file found, make sure the other container isn't running or delete {options.cidfile}"
+        )
+    made = context.client.call(
+        "POST",
+        "/containers/create",
+        {"name": options.name or None, "platform": options.platform or None},
+        body(options, image, command),
+    )
+    for warning in made["Warnings"] or ():
+        print(f"WARNING: {warning}", file=sys.stderr)
+    if options.cidfile:
+        with open(options.cidfile, "w", encoding="ascii") as file:
+            file.write(made["Id"])
+    return str(made["Id"])
+
+
+def run(context: Context, options: Parsed) -> int:
+    """Docker's exit codes: 125 when the engine refuses, 126 and 127 for the command, or the container's own."""
+    if options.detach and options.attach:
+        raise RunFailed("Conflicting options: -a and -d", 125, "run")
+    if not options.detach:
+        check_terminal(options.tty, options.interactive)
+    try:
+        container = create_container(context, options)
+    except ApiError as error:
+        if error.status == 404 and error.message.startswith("No such image"):
+            image = options.arguments[0]
+            name = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+            print(f"Unable to find image '{name}' locally", file=sys.stderr)
+        raise RunFailed(f"Error response from daemon: {error.message}", 125, "run") from error
+    except (KistError, OSError) as error:
+        raise RunFailed(str(error), 125, "run") from error
+    if options.detach:
+        try:
+            context.client.call("POST", f"/containers/{container}/start")
+        except ApiError as error:
+            raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
+        print(container)
+        return 0
+    streams = {name.lower() for name in options.attach} or {"stdout", "stderr"} | (
+        {"stdin"} if options.interactive else set()
+    )
+    return _attached(context, container, streams, options, options.rm)
+
+
+def _start_status(error: ApiError) -> int:
+    text = error.message.lower()
+    if any(word in text for word in ("executable file not found", "no such file or directory")):
+        return 127
+    if any(word in text for word in ("permission denied", "is a directory", "exec format error")):
+        return 126
+    return 125
+
+
+def _attached(context: Context, container: str, streams: set[str], options: Parsed, removed: bool) -> int:
+    """Attaches, waits, starts, and pumps until the end."""
+    client = context.client
+    query = {"stream": True, "detachKeys": options.detach_keys or None, **dict.fromkeys(sorted(streams), True)}
+    keys = parse_keys(options.detach_keys)
+    attached = client.open("POST", f"/containers/{container}/attach", query, headers=_UPGRADE)
+    condition = "removed" if removed else "next-exit"
+    waiting = Client(client.host, client.version, context.tls).open(
+        "POST", f"/containers/{container}/wait", {"condition": condition}
+    )
+    stop_signals = _pass_signals_on(context, container) if options.sig_proxy else None
+    try:
+        try:
+            client.call("POST", f"/containers/{container}/start")
+        except ApiError as error:
+            raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
+        return _pump(context, container, attached, waiting, "stdin" in streams, options.tty, keys)
+    finally:
+        if stop_signals is not None:
+            stop_signals()
+
+
+def _pump(
+    context: Context, container: str, attached: Answer, waiting: Answer, stdin: bool, tty: bool, keys: bytes
+) -> int:
+    connection, early = attached.upgrade()
+    session = Session(connection, early, stdin=stdin, multiplexed=not tty, keys=keys, raw=tty)
+    stop = None
+    if tty and all(terminal_size()):
+        resizing = Client(context.client.host, context.client.version, context.tls)
+        stop = follow_size(lambda h, w: resizing.call("POST", f"/containers/{container}/resize", {"h": h, "w": w}))
+    try:
+        with RawTerminal(tty and stdin):
+            session.pump()
+    except Detached:
+        return 0
+    finally:
+        if stop is not None:
+            stop()
+        connection.close()
+    return exit_code(waiting)
+
+
+def exit_code(waiting: Answer) -> int:
+    import json
+
+    found = json.loads(waiting.read() or b'{"StatusCode":125}')
+    if found.get("Error") and found["Error"].get("Message"):
+        raise KistError(str(found["Error"]["Message"]))
+    return int(found["StatusCode"])
+
+
+def _pass_signals_on(context: Context, container: str) -> Any:
+    """Signals sent to this process go to the container's first process instead."""
+    before = {}
+    killing = Client(context.client.host, context.client.version, context.tls)
+    lock = threading.Lock()
+
+    def pass_on(number: int, _: object) -> None:
+        with lock:
+            try:
+                killing.call("POST", f"/containers/{container}/kill", {"signal": str(number)})
+            except KistError:
+                return
+
+    for number in signal.valid_signals() - _NOT_PASSED_ON:
+        try:
+            before[number] = signal.signal(number, pass_on)
+        except (OSError, ValueError):
+            continue
+
+    def stop() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return stop
+
+
+def start(context: Context, options: Parsed) -> int:
+    client = context.client
+    if not (options.attach or options.interactive):
+        return context.for_each(
+            options.arguments,
+            lambda name: client.call("POST", f"/containers/{name}/start"),
+            after="failed to start containers: ",
+        )
+    if len(options.arguments) > 1:
+        raise KistError("you cannot start and attach multiple containers at once")
+    name = options.arguments[0]
+    found = client.call("GET", f"/containers/{name}/json")
+    streams = {"stdout", "stderr"} | ({"stdin"} if options.interactive and found["Config"]["OpenStdin"] else set())
+    view = _View(found["Config"]["Tty"], options)
+    return _attached(context, found["Id"], streams, view, found["HostConfig"]["AutoRemove"])  # type: ignore[arg-type]  # the same names
+
+
+class _View:
+    """What attaching needs of options, where they are not run's."""
+
+    def __init__(self, tty: bool, options: Parsed) -> None:
+        self.tty, self.detach_keys, self.sig_proxy = tty, options.detach_keys, options.sig_proxy
+
+
+def attach(context: Context, options: Parsed) -> int:
+    client = context.client
+    name = options.arguments[0]
+    found = client.call("GET", f"/containers/{name}/json")
+    if not found["State"]["Running"]:
+        raise KistError("cannot attach to a stopped container, start it first")
+    if found["State"]["Paused"]:
+        raise KistError("cannot attach to a paused container, unpause it first")
+    tty, stdin = found["Config"]["Tty"], found["Config"]["OpenStdin"] and not options.no_stdin
+    check_terminal(tty, stdin)
+    query = {"stream": True, "stdout": True, "stderr": True, "stdin": stdin, "detachKeys": options.detach_keys or None}
+    attached = client.open("POST", f"/containers/{found['Id']}/attach", query, headers=_UPGRADE)
+    waiting = Client(client.host, client.version, context.tls).open("POST", f"/containers/{found['Id']}/wait")
+    stop = _pass_signals_on(context, found["Id"]) if options.sig_proxy and not tty else None
+    try:
+        return _pump(context, found["Id"], attached, waiting, stdin, tty, parse_keys(options.detach_keys))
+    finally:
+        if stop is not None:
+            stop()
+
+
+def exec_(context: Context, options: Parsed) -> int:
+    """The exit code of the process; 126 and 127 when it could not be run."""
+    from kist.cli.options import environment
+
+    client = context.client
+    name, *command = options.arguments
+    if not options.detach:
+        check_terminal(options.tty, options.interactive)
+    size = terminal_size()
+    config = {
+        "User": options.user,
+        "Privileged": options.privileged,
+        "Tty": options.tty,
+        "AttachStdin": options.interactive and not options.detach,
+        "AttachStdout": not options.detach,
+        "AttachStderr": not options.detach,
+        "DetachKeys": options.detach_keys,
+        "Env": environment(options.env_file, options.env) or None,
+        "WorkingDir": options.workdir,
+        "Cmd": command,
+    }
+    if options.tty and all(size):
+        config["ConsoleSize"] = list(size)
+    exec_id = client.call("POST", f"/containers/{name}/exec", None, config)["Id"]
+    start_body: dict[str, Any] = {"Detach": options.detach, "Tty": options.tty}
+    if options.tty and all(size):
+        start_body["ConsoleSize"] = list(size)
+    if options.detach:
+        client.call("POST", f"/exec/{exec_id}/start", None, start_body)
+        return 0
+    answer = Client(client.host, client.version, context.tls).open(
+        "POST", f"/exec/{exec_id}/start", None, start_body, headers=_UPGRADE
+    )
+    connection, early = answer.upgrade()
+    session = Session(connection, early, stdin=options.interactive, multiplexed=not options.tty,
+                      keys=parse_keys(options.detach_keys), raw=options.tty)  # fmt: skip
+    stop = None
+    if options.tty and all(size):
+        resizing = Client(client.host, client.version, context.tls)
+        stop = follow_size(lambda h, w: resizing.call("POST", f"/exec/{exec_id}/resize", {"h": h, "w": w}))
+    try:
+        with RawTerminal(options.tty and options.interactive):
+            session.pump()
+    except Detached:
+        return 0
+    finally:
+        if stop is not None:
+            stop()
+        connection.close()
+    return int(client.call("GET", f"/exec/{exec_id}/json")["ExitCode"] or 0)

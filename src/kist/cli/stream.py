@@ -1,0 +1,218 @@
+"""Connections taken over: a terminal or three streams on this side, a container on the other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import termios
+import tty
+from collections.abc import Callable
+
+from kist.model.errors import KistError
+
+_CHUNK = 1 << 16
+ESCAPE = "read escape sequence"
+
+
+class Detached(KistError):
+    """The detach keys were typed."""
+
+
+def parse_keys(text: str) -> bytes:
+    """`ctrl-p,ctrl-q` as bytes; "" is the default. Raises KistError."""
+    found = bytearray()
+    for key in (text or "ctrl-p,ctrl-q").split(","):
+        if key.startswith("ctrl-") and len(key) == 6:
+            found.append(ord(key[5].upper()) & 0x1F)
+        elif len(key) == 1:
+            found += key.encode()
+        else:
+            raise KistError(f"invalid detach escape keys: {text}")
+    return bytes(found)
+
+
+class RawTerminal:
+    """The terminal of this process in raw mode while the block lasts."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted and os.isatty(0)
+
+    def __enter__(self) -> None:
+        if self._wanted:
+            self._saved = termios.tcgetattr(0)
+            tty.setraw(0)
+
+    def __exit__(self, *_: object) -> None:
+        if self._wanted:
+            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+
+
+def terminal_size() -> tuple[int, int]:
+    """(height, width) of the terminal on standard output, zeros when there is none."""
+    try:
+        height, width, _, _ = struct.unpack("HHHH", fcntl.ioctl(1, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return 0, 0
+    return height, width
+
+
+class Session:
+    """Pumps until the container's side ends. `stdin` False: nothing is sent but the half-close."""
+
+    def __init__(
+        self, connection: socket.socket, early: bytes, *, stdin: bool, multiplexed: bool, keys: bytes, raw: bool
+    ) -> None:
+        self._connection, self._early = connection, early
+        self._stdin, self._multiplexed = stdin, multiplexed
+        self._keys, self._matched, self._raw = keys, 0, raw
+        self._frame = b""
+        self._left = 0
+        self._target = 1
+
+    def pump(self, wake: int = -1, on_wake: Callable[[], bool] = lambda: False) -> None:
+        """Raises Detached. `wake` is a descriptor to watch besides; `on_wake` answers whether to stop."""
+        if self._early:
+            self._output(self._early)
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        if self._stdin:
+            poll.register(0, select.POLLIN)
+        if wake >= 0:
+            poll.register(wake, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._connection.fileno():
+                    data = self._receive()
+                    if not data:
+                        return
+                    self._output(data)
+                elif descriptor == wake:
+                    if on_wake():
+                        return
+                elif not self._input():
+                    poll.unregister(0)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._connection.recv(_CHUNK)
+        except ConnectionResetError:
+            return b""
+
+    def _input(self) -> bool:
+        try:
+            data = os.read(0, _CHUNK)
+        except OSError:
+            data = b""
+        if not data:
+            self._half_close()
+            return False
+        data, detached = self._without_keys(data)
+        if data:
+            try:
+                self._connection.sendall(data)
+            except OSError:
+                return False
+        if detached:
+            raise Detached(ESCAPE)
+        return True
+
+    def _half_close(self) -> None:
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def _without_keys(self, data: bytes) -> tuple[bytes, bool]:
+        keys = self._keys
+        if not self._raw or not keys:
+            return data, False
+        out = bytearray()
+        for byte in data:
+            if byte == keys[self._matched]:
+                self._matched += 1
+                if self._matched == len(keys):
+                    return bytes(out), True
+                continue
+            out += keys[: self._matched]
+            self._matched = 1 if byte == keys[0] else 0
+            if not self._matched:
+                out.append(byte)
+        return bytes(out), False
+
+    def _output(self, data: bytes) -> None:
+        if not self._multiplexed:
+            write_all(1, data)
+            return
+        data = self._frame + data
+        position = 0
+        pieces: list[bytes] = []
+        target = self._target
+        while position < len(data):
+            if self._left == 0:
+                if len(data) - position < 8:
+                    break
+                stream, self._left = struct.unpack_from(">BxxxI", data, position)
+                position += 8
+                if stream != target:
+                    if pieces:
+                        write_all(target, b"".join(pieces))
+                        pieces = []
+                    target = 2 if stream == 2 else 1
+                continue
+            piece = data[position : position + self._left]
+            pieces.append(piece)
+            position += len(piece)
+            self._left -= len(piece)
+        if pieces:
+            write_all(target, b"".join(pieces))
+        self._target = target
+        self._frame = data[position:]
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def follow_size(resize: Callable[[int, int], None]) -> Callable[[], None]:
+    """Tells the container the terminal's size, now and when it changes; call the answer to stop."""
+    last = (0, 0)
+
+    def tell(*_: object) -> None:
+        nonlocal last
+        size = terminal_size()
+        if size != last and all(size):
+            last = size
+            try:
+                resize(*size)
+            except KistError:
+                return
+
+    tell()
+    before = signal.signal(signal.SIGWINCH, tell)
+
+    def stop() -> None:
+        signal.signal(signal.SIGWINCH, before)
+
+    return stop
+
+
+def demultiplex(chunks: object) -> None:
+    """The frames of `logs` to standard output and error."""
+    session = Session(socket.socket(), b"", stdin=False, multiplexed=True, keys=b"", raw=False)
+    assert hasattr(chunks, "__iter__")
+    for chunk in chunks:
+        session._output(chunk)
+    session._connection.close()
+
+
+def check_terminal(wants_tty: bool, wants_stdin: bool) -> None:
+    """Raises KistError with Docker's text: -t and -i want a terminal on standard input."""
+    if wants_tty and wants_stdin and not os.isatty(sys.stdin.fileno()):
+        raise KistError("the input device is not a TTY")
