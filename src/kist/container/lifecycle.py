@@ -19,9 +19,8 @@ from kist.kernel import cgroup, pidfd
 from kist.model.container import NEVER, State
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
-from kist.monitor.protocol import Message
 from kist.runtime import plan
-from kist.runtime.supervisor import AttachClient, LaunchFailed, MonitorHandle, WaitClient
+from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
 
 DEFAULT_STOP_SECONDS = 10
 _KILL_SECONDS = 10.0

@@ -16,8 +16,7 @@ from kist.container.machine import Machine
 from kist.kernel import cgroup
 from kist.model.container import State
 from kist.model.timestamp import nanoseconds
-from kist.monitor.protocol import Message
-from kist.runtime.supervisor import MonitorHandle
+from kist.runtime.supervisor import Message, MonitorHandle
 
 log = logging.getLogger(__name__)
 _GREETING_SECONDS = 5.0

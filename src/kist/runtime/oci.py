@@ -174,5 +174,5 @@ class Spec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 def to_json(spec: Spec) -> dict[str, Any]:
     """JSON-ready data. `ociVersion` is written though it has a default: the schema wants it."""
-    data: dict[str, Any] = msgspec.to_builtins(spec)
+    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
     return {"ociVersion": spec.oci_version, **data}

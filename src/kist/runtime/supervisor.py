@@ -23,9 +23,10 @@ import msgspec
 from kist.kernel import process
 from kist.model.errors import KistError, Unavailable
 from kist.monitor import protocol
-from kist.monitor.protocol import Message, Receiver
+from kist.monitor.protocol import Receiver
 
 log = logging.getLogger(__name__)
+Message = dict[str, Any]  # of the protocol between kistd and monitors
 EventHandler = Callable[[Message, list[int]], None]
 _START_SECONDS = 20.0
 

@@ -1,0 +1,219 @@
+"""One suite for every snapshot driver."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kist.kernel import mount as mounts
+from kist.kernel import path
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
+from kist.snapshot.base import DirectoryDriver
+from kist.snapshot.contract import SnapshotRecord
+from kist.snapshot.overlay import OverlayDriver
+from kist.snapshot.vfs import VfsDriver
+
+DRIVERS: list[type[DirectoryDriver]] = [OverlayDriver, VfsDriver]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+class MemoryRecords:
+    def __init__(self) -> None:
+        self._values: dict[str, SnapshotRecord] = {}
+
+    def get(self, key: str) -> SnapshotRecord | None:
+        return self._values.get(key)
+
+    def put(self, key: str, value: SnapshotRecord) -> None:
+        self._values[key] = value
+
+    def delete(self, key: str) -> None:
+        self._values.pop(key, None)
+
+    def values(self) -> list[SnapshotRecord]:
+        return list(self._values.values())
+
+
+@pytest.fixture(params=DRIVERS, ids=lambda driver: driver.name)
+def driver(request: pytest.FixtureRequest) -> Iterator[DirectoryDriver]:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        yield request.param(f"{directory}/snapshots", MemoryRecords())
+
+
+def layer(*members: tuple[str, bytes | str | None]) -> io.BytesIO:
+    """A tar: bytes make a file, None a directory, `-> x` a symbolic link, `=> x` a hard link."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.mtime = 1_000_000_000
+            info.mode = 0o644
+            if content is None:
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            elif isinstance(content, str):
+                info.type = tarfile.SYMTYPE if content.startswith("->") else tarfile.LNKTYPE
+                info.linkname = content[3:]
+            else:
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    out.seek(0)
+    return out
+
+
+def commit(driver: DirectoryDriver, name: str, parent: str, *members: tuple[str, bytes | str | None]) -> None:
+    driver.prepare(f"active-{name}", parent)
+    driver.apply(f"active-{name}", layer(*members))
+    driver.commit(name, f"active-{name}")
+
+
+def opened(driver: DirectoryDriver, key: str, *, read_only: bool = False) -> int:
+    """A descriptor of the mounted snapshot, which is mounted nowhere."""
+    first = driver.mounts(key, read_only=read_only)[0]
+    if first.type == "bind":
+        return os.open(first.source, os.O_RDONLY | os.O_DIRECTORY)
+    return mounts.detached_mount(first.type, first.source, [word for word in first.options if word not in ("ro", "rw")])
+
+
+def content(driver: DirectoryDriver, key: str) -> dict[str, bytes]:
+    root = opened(driver, key)
+    base = f"/proc/self/fd/{root}"
+    try:
+        return {
+            os.path.join(directory, name)[len(base) + 1 :]: Path(directory, name).read_bytes()
+            for directory, _, names in os.walk(base)
+            for name in names
+            if os.path.isfile(os.path.join(directory, name)) and not os.path.islink(os.path.join(directory, name))
+        }
+    finally:
+        os.close(root)
+
+
+def test_a_child_sees_its_parents_files(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("a", b"1"), ("d", None), ("d/b", b"2"))
+    commit(driver, "two", "one", ("a", b"new"), ("d/c", b"3"))
+    assert content(driver, "two") == {"a": b"new", "d/b": b"2", "d/c": b"3"}
+    assert content(driver, "one") == {"a": b"1", "d/b": b"2"}
+
+
+def test_whiteouts_hide_and_opaque_directories_empty(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("a", b"1"), ("keep", b"k"), ("d", None), ("d/x", b"x"), ("d/y", b"y"))
+    commit(driver, "two", "one", (".wh.a", b""), ("d", None), ("d/.wh..wh..opq", b""), ("d/z", b"z"))
+    assert content(driver, "two") == {"keep": b"k", "d/z": b"z"}
+
+
+def test_what_is_written_stays_in_the_active_snapshot(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("a", b"1"))
+    driver.prepare("container", "one")
+    root = opened(driver, "container")
+    Path(f"/proc/self/fd/{root}/a").write_bytes(b"changed")
+    os.close(root)
+    assert content(driver, "container") == {"a": b"changed"}
+    assert content(driver, "one") == {"a": b"1"}
+
+
+def test_an_init_snapshot_has_the_mount_points(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("a", b"1"))
+    driver.prepare("container", "one", init=True)
+    root = opened(driver, "container")
+    for name in ("proc", "sys", "dev/pts", "etc/resolv.conf", ".dockerenv"):
+        assert os.path.exists(f"/proc/self/fd/{root}/{name}"), name
+    os.close(root)
+
+
+def test_links_modes_owners_and_times_are_kept(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("f", b"data"), ("hard", "=> f"), ("soft", "-> f"))
+    root = opened(driver, "one")
+    base = f"/proc/self/fd/{root}"
+    assert os.stat(f"{base}/f").st_ino == os.stat(f"{base}/hard").st_ino
+    assert os.readlink(f"{base}/soft") == "f"
+    assert os.stat(f"{base}/f").st_mtime == 1_000_000_000
+    assert os.stat(f"{base}/f").st_mode & 0o7777 == 0o644
+    os.close(root)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("../escape", b"x")],
+        [("a/../../escape", b"x")],
+        [("link", "-> /tmp"), ("link/../../escape", b"x")],
+        [("hard", "=> ../../etc/passwd")],
+        [(".wh...", b"")],
+    ],
+)
+def test_names_that_climb_out_are_refused(
+    driver: DirectoryDriver, members: list[tuple[str, bytes | str | None]]
+) -> None:
+    driver.prepare("bad", "")
+    with pytest.raises(InvalidParameter):
+        driver.apply("bad", layer(*members))
+    driver.remove("bad")
+
+
+def test_links_lead_nowhere_outside(driver: DirectoryDriver, tmp_path: Path) -> None:
+    driver.prepare("bad", "")
+    with contextlib.suppress(KistError):  # refused, or kept inside
+        driver.apply("bad", layer(("link", f"-> {tmp_path}"), ("link/inside", b"x")))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [b"not a tar at all" * 100, b"\0" * 100, b"x" * 512])
+def test_garbage_is_refused(driver: DirectoryDriver, data: bytes) -> None:
+    driver.prepare("bad", "")
+    with pytest.raises(InvalidParameter):
+        driver.apply("bad", io.BytesIO(data))
+
+
+def test_the_life_cycle_is_guarded(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("a", b"1"))
+    driver.prepare("child", "one")
+    with pytest.raises(Conflict):
+        driver.prepare("child", "one")
+    with pytest.raises(Conflict):
+        driver.remove("one")
+    with pytest.raises(Conflict):
+        driver.prepare("grandchild", "child")
+    with pytest.raises(Conflict):
+        driver.commit("again", "one")
+    with pytest.raises(NotFound):
+        driver.mounts("nothing")
+    driver.remove("child")
+    driver.remove("one")
+    driver.collect()
+    assert not driver.exists("one")
+
+
+def test_cleanup_removes_what_nobody_recorded(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("a", b"1"))
+    root = os.path.dirname(os.path.dirname(driver.directory("one")))
+    os.makedirs(f"{root}/999/fs")
+    driver.cleanup()
+    assert not os.path.exists(f"{root}/999")
+    assert content(driver, "one") == {"a": b"1"}
+
+
+def test_usage_counts_bytes_and_inodes(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("a", b"12345"), ("hard", "=> a"), ("d", None))
+    assert driver.stat("one").size == 5
+    assert driver.usage("one").inodes == 2
+
+
+def test_hostile_paths_resolve_in_the_root(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("inside")
+    os.symlink("/etc/passwd", tmp_path / "absolute")
+    os.symlink("../../../../etc/passwd", tmp_path / "climbing")
+    root = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        for name in ("absolute", "climbing", "../../etc/passwd"):
+            assert path.read_file_in_root(root, name, 100) == b"inside"
+        os.close(path.make_directories(root, "a/../b/c"))
+    finally:
+        os.close(root)
