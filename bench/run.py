@@ -56,7 +56,8 @@ class Engine:
         raise SystemExit(f"{name} did not start: {Path(base, 'log').read_text()[-2000:]}")
 
     def docker(self, *words: str, **options: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([DOCKER, "-H", f"unix://{self.socket}", *words], check=True, **options)  # type: ignore[call-overload, no-any-return]  # passed through
+        command = [DOCKER, "-H", f"unix://{self.socket}", *words]
+        return subprocess.run(command, check=True, **options)  # type: ignore[call-overload, no-any-return]
 
     def run(self, *words: str) -> None:
         self.docker(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -130,40 +131,43 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+LINES = ["sh", "-c", "yes 'hello world' | head -n 1000000"]
+LONG_LINES = ["sh", "-c", f"yes {'0123456789' * 7} | head -c 200000000"]
+
+
 def benchmarks(engine: Engine) -> Iterator[tuple[str, Callable[[], object], int]]:
     """(name, work, rounds divided by)."""
     engine.run("run", "-d", "--name", "idle", "busybox", "sleep", "100000")
-    lines = ["sh", "-c", "yes 'hello world' | head -n 1000000"]
-    engine.run("run", "--name", "talker", "busybox", *lines)
+
+    engine.run("run", "--name", "talker", "busybox", *LINES)
     yield "run --rm busybox true", lambda: engine.run("run", "--rm", "busybox", "true"), 1
     yield "run --rm --network none", lambda: engine.run("run", "--rm", "--network", "none", "busybox", "true"), 1
     yield "API create+start+wait+remove", api_life_cycle(engine), 1
     yield "exec true", lambda: engine.run("exec", "idle", "true"), 1
     yield "32 at once, 16 clients", lambda: at_once(engine, 32, 16), 5
-    yield "1 M lines to an attached client", lambda: engine.run("run", "--rm", "busybox", *lines), 5
+    yield "1 M lines to an attached client", lambda: engine.run("run", "--rm", "busybox", *LINES), 5
     yield "1 M lines by logs", lambda: engine.run("logs", "talker"), 5
-    long = [
-        "sh",
-        "-c",
-        "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 200000000",
-    ]
-    yield "200 MB of lines to an attached client", lambda: engine.run("run", "--rm", "busybox", *long), 10
+    yield "200 MB of lines to an attached client", lambda: engine.run("run", "--rm", "busybox", *LONG_LINES), 10
+
+
+def flags(base: str) -> list[str]:
+    """Roots, socket and pid file of its own; kistd and dockerd call them the same."""
+    roots = ["--data-root", f"{base}/d", "--exec-root", f"{base}/e", "--pidfile", f"{base}/p"]
+    return [*roots, "-H", f"unix://{base}/s"]
 
 
 def start_engines(base: str) -> list[Engine]:
     engines = []
     kist = f"{base}/k"
     os.makedirs(kist)
-    engines.append(Engine("kist", kist, [sys.executable, "-m", "kist.daemon.main", "--data-root", f"{kist}/d",
-                                         "--exec-root", f"{kist}/e", "-H", f"unix://{kist}/s", "--pidfile", f"{kist}/p"]))  # fmt: skip
+    engines.append(Engine("kist", kist, [sys.executable, "-m", "kist.daemon.main", *flags(kist)]))
     connection = Unix(engines[0].socket)
     connection.request("POST", "/kist/images/bootstrap?distribution=busybox")
     connection.getresponse().read()
     if shutil.which("dockerd"):
         other = f"{base}/o"
         os.makedirs(other)
-        engines.append(Engine("dockerd", other, ["dockerd", "--data-root", f"{other}/d", "--exec-root", f"{other}/e", "-H",
-                                                 f"unix://{other}/s", "--pidfile", f"{other}/p"]))  # fmt: skip
+        engines.append(Engine("dockerd", other, ["dockerd", *flags(other)]))
         archive = engines[0].docker("save", "busybox", stdout=subprocess.PIPE).stdout
         engines[1].docker("load", input=archive, stdout=subprocess.DEVNULL)
     return engines
@@ -194,8 +198,7 @@ def render_row(row: tuple[str, list[float]]) -> str:
 
 
 def memory_rows(engines: list[Engine]) -> list[tuple[str, list[float]]]:
-    rows = [("engine at rest, MiB PSS", [engine.memory() for engine in engines])]
-    return rows
+    return [("engine at rest, MiB PSS", [engine.memory() for engine in engines])]
 
 
 def main() -> None:

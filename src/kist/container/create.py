@@ -124,6 +124,8 @@ def _check_supported(engine: Engine, host: HostConfig) -> None:
     ):
         if given:
             raise NotSupported(f"{name} is not supported by this engine yet")
+    if spec.uses_init(host, engine.host) and not engine.host.init_binary:
+        raise NotSupported(f"--init: there is no reaper for {os.uname().machine}; name one with --init-path")
     if host.userns_mode not in ("", "host"):
         raise InvalidParameter("invalid userns mode")
     known = rlimit_names()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from kist.api.app import App
@@ -33,6 +35,7 @@ from kist.logs.reader import LogOptions
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig
 from kist.model.errors import InvalidParameter, KistError
 from kist.network.service import BridgeSettings, NetworkService
+from kist.runtime import spec
 from kist.runtime.supervisor import Supervisor
 from kist.settings.load import Settings
 from kist.snapshot.base import DirectoryDriver, tree_usage
@@ -153,7 +156,18 @@ class Daemon:
         )
 
     def _init_binary(self) -> str:
-        return self.settings.text("init-path")
+        """The reaper of --init, where its mode bits are certain: a package's data may have lost them."""
+        given = self.settings.text("init-path")
+        if given:
+            return given
+        source = Path(spec.__file__).parent / "init" / f"{os.uname().machine}.bin"
+        if not source.exists():
+            return ""
+        target = f"{self.exec_root}/docker-init"
+        shutil.copyfile(source, f"{target}.new")
+        os.chmod(f"{target}.new", 0o755)
+        os.rename(f"{target}.new", target)
+        return target
 
     def _users_of_image(self, image_id: str) -> list[Any]:
         return [machine for machine in self.engine.index.all() if machine.record.image_id == image_id]

@@ -65,13 +65,13 @@ def build_spec(
     config, asked = record.config, record.host_config
     options = parse_security_options(asked.security_opt or ())
     capabilities = capabilities_of(asked, host)
-    uses_init = _uses_init(asked, host)
+    with_init = uses_init(asked, host)
     command = (record.path, *record.args)
     return oci.Spec(
         root=oci.Root(rootfs, asked.readonly_rootfs),
         process=oci.Process(
             cwd=config.working_dir or "/",
-            args=(INIT_PATH, "--", *command) if uses_init else command,
+            args=(INIT_PATH, "--", *command) if with_init else command,
             env=environment(record),
             terminal=config.tty,
             console_size=_console(asked),
@@ -84,7 +84,7 @@ def build_spec(
         ),
         hostname=config.hostname,
         domainname=config.domainname,
-        mounts=_mounts(record, host, options, files, uses_init, shm_path),
+        mounts=_mounts(record, host, options, files, with_init, shm_path),
         linux=oci.Linux(
             namespaces=_namespaces(asked, host, joined, id_map),
             uid_mappings=(oci.IDMapping(0, *id_map),) if id_map else (),
@@ -110,7 +110,8 @@ def _console(asked: HostConfig) -> dict[str, int] | None:
     return {"height": size[0], "width": size[1]} if size and any(size) else None
 
 
-def _uses_init(asked: HostConfig, host: Host) -> bool:
+def uses_init(asked: HostConfig, host: Host) -> bool:
+    """Whether the reaper is process 1: asked for, by the container or the engine, and a pid namespace of its own."""
     return asked.pid_mode == "" and (host.init if asked.init is None else asked.init)
 
 
@@ -178,7 +179,7 @@ def _mounts(
     host: Host,
     options: SecurityOptions,
     files: Mapping[str, str],
-    uses_init: bool,
+    with_init: bool,
     shm_path: str,
 ) -> tuple[oci.Mount, ...]:
     asked = record.host_config
@@ -190,7 +191,7 @@ def _mounts(
     for target, source in files.items():
         if target not in user:
             found.append(oci.Mount(target, "bind", source, ("rbind", "rprivate")))
-    if uses_init:
+    if with_init:
         found.append(oci.Mount(INIT_PATH, "bind", host.init_binary, ("bind", "ro")))
     found += [_user_mount(mount) for mount in sorted(record.mounts, key=lambda mount: mount.destination.count("/"))]
     if asked.readonly_rootfs:

@@ -6,6 +6,8 @@ import json
 
 import jsonschema
 import pytest
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT4
 from tests.conftest import SHARED
 
 from kist.kernel.cgroup import Layout, detect
@@ -136,24 +138,16 @@ def test_configurations_follow_the_published_schema() -> None:
     directory = SHARED / "reference" / "oci-runtime"
     if not directory.exists():
         pytest.skip("the schema is not on this machine")
-    from referencing import Registry, Resource
-
     resources = []
     for path in directory.glob("*.json"):
-        resource = Resource.from_contents(json.loads(path.read_text()), default_specification=_specification())
+        resource = Resource.from_contents(json.loads(path.read_text()), default_specification=DRAFT4)
         resources += [(path.name, resource), (f"https://opencontainers.org/schema/{path.name}", resource)]
     schema = json.loads((directory / "config-schema.json").read_text())
-    validator = jsonschema.Draft4Validator(schema, registry=Registry().with_resources(resources))  # type: ignore[call-arg]  # newer than the stubs
+    validator = jsonschema.Draft4Validator(schema, registry=Registry().with_resources(resources))
     host = HostConfig(network_mode="bridge", memory=1 << 26, pids_limit=5, ulimits=[Ulimit("nofile", 10, 5)])
     for spec in (spec_of(), spec_of(host), spec_of(HostConfig(privileged=True, network_mode="host"))):
         errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(oci.to_json(spec))]
         assert not errors
-
-
-def _specification() -> object:
-    from referencing.jsonschema import DRAFT4
-
-    return DRAFT4
 
 
 def test_the_layout_of_this_host_is_found() -> None:
