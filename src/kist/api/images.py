@@ -188,7 +188,7 @@ class ImageRoutes:
         name, source = request.query.get("fromImage", ""), request.query.get("fromSrc", "")
         if name:
             reference = name if not request.query.get("tag") else f"{name}:{request.query['tag']}"
-            Reference.parse(reference)
+            name = Reference.parse(reference).familiar_name
             raise NotFound(
                 f"pull access denied for {name}, repository does not exist or may require 'docker login': this engine "
                 f"does not pull from registries yet; use load, import or bootstrap"

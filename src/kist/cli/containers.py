@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kist.cli import tables
-from kist.cli.context import Context
+from kist.cli.context import Context, Quiet
 from kist.cli.parse import Parsed, UsageError
 from kist.cli.stream import demultiplex, write_all
 from kist.client.http import ApiError
@@ -77,6 +77,7 @@ def _ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
         "LocalVolumes": str(sum(mount.get("Driver") == "local" for mount in one.get("Mounts") or ())),
         "Mounts": ",".join(mounts),
+        "Platform": None,
         "Networks": ",".join((one.get("NetworkSettings") or {}).get("Networks") or {}),
     }
 
@@ -146,6 +147,8 @@ def remove(context: Context, options: Parsed) -> int:
         except ApiError as error:
             if not (options.force and error.status == 404):
                 raise
+            print(f"Error response from daemon: {error.message}", file=sys.stderr)
+            raise Quiet from error
 
     return context.for_each(options.arguments, act)
 
@@ -154,7 +157,12 @@ def rename(context: Context, options: Parsed) -> int:
     old, new = (word.strip() for word in options.arguments)
     if not old or not new:
         raise KistError("Error: Neither old nor new names may be empty")
-    context.client.call("POST", f"/containers/{old}/rename", {"name": new})
+    try:
+        context.client.call("POST", f"/containers/{old}/rename", {"name": new})
+    except ApiError as error:
+        print(f"Error response from daemon: {error.message}", file=sys.stderr)
+        print(f"Error: failed to rename container named {old}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -223,7 +231,7 @@ def port(context: Context, options: Parsed) -> int:
         number, _, protocol = wanted[0].partition("/")
         bindings = ports.get(f"{number}/{protocol or 'tcp'}")
         if not bindings:
-            raise KistError(f"Error: No public port '{number}/{protocol or 'tcp'}' published for {name}")
+            raise KistError(f"Error: No public port '{wanted[0]}' published for {name}")
         for one in bindings:
             print(f"{one['HostIp']}:{one['HostPort']}")
         return 0

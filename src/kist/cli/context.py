@@ -10,6 +10,10 @@ from kist.client.http import ApiError, Client
 from kist.model.errors import KistError
 
 
+class Quiet(Exception):
+    """Everything was said already: the name is not printed, and nothing failed."""
+
+
 class RunFailed(KistError):
     """A `run` or `create` that failed, told with the command's name and its own exit status."""
 
@@ -40,6 +44,8 @@ class Context:
                 print(f"Error response from daemon: {error.message}", file=sys.stderr)
                 failed.append(name)
                 status = 1
+                continue
+            except Quiet:
                 continue
             print(name if shown is None else shown)
         if failed and after:

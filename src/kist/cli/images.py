@@ -15,6 +15,7 @@ from kist.cli.context import Context
 from kist.cli.parse import Parsed
 from kist.client.http import Answer, ApiError
 from kist.model.errors import KistError
+from kist.model.reference import Reference
 
 _CHUNK = 1 << 20
 _TITLES = {
@@ -79,6 +80,12 @@ def tag(context: Context, options: Parsed) -> int:
         raise KistError("refusing to create a tag with a digest reference")
     head, slash, last = rest.rpartition("/")
     name, _, label = last.partition(":")
+    try:
+        Reference.parse(target)
+    except KistError as error:
+        raise KistError(
+            f'Error parsing reference: "{target}" is not a valid repository/tag: {error.message}'
+        ) from error
     context.client.call("POST", f"/images/{source}/tag", {"repo": f"{head}{slash}{name}", "tag": label or None})
     return 0
 

@@ -10,7 +10,7 @@ from typing import Any
 from kist import __version__
 from kist.cli.commands import GROUPS, TOP
 from kist.cli.context import Context, RunFailed
-from kist.cli.parse import Command, HelpAsked, UsageError, help_text, parse
+from kist.cli.parse import Command, HelpAsked, UsageError, help_text, parse, with_usage
 from kist.client.http import API_VERSION, ApiError, Unreachable
 from kist.model.errors import KistError
 
@@ -45,7 +45,10 @@ def dispatch(words: list[str]) -> int:
         print("\n" + help_text(command, path) + "\n" if path != "kist" else _overview())
         return 0
     except UsageError as error:
-        print(error.text, file=sys.stderr)
+        text = error.text
+        if path != "kist" and "Usage:" not in text and "--help" not in text:  # raised while options were put together
+            text = with_usage(text, command, path)
+        print(text, file=sys.stderr)
         return error.status
     except RunFailed as error:
         print(f"kist: {error.message}\n\nRun 'kist {error.command} --help' for more information", file=sys.stderr)

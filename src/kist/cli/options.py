@@ -246,6 +246,13 @@ def _restart(text: str) -> dict[str, Any]:
     return {"Name": name or "no", "MaximumRetryCount": int(count or 0)}
 
 
+_PLAIN_SECURITY = ("no-new-privileges", "writable-cgroups", "disable")
+_ULIMITS = frozenset({
+    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+    "rttime", "sigpending", "stack",
+})  # fmt: skip
+
+
 def _security(options: list[str]) -> list[str] | None:
     """A seccomp profile is sent as its text."""
     found = []
@@ -259,6 +266,8 @@ def _security(options: list[str]) -> list[str] | None:
                 raise KistError(
                     f"opening seccomp profile ({value}) failed: open {value}: {(error.strerror or '').lower()}"
                 ) from error
+        if not value and ":" not in option and option not in _PLAIN_SECURITY:
+            raise KistError(f'Invalid --security-opt: "{option}"')
         if option not in ("seccomp=builtin",):
             found.append(option)
     return found or None
@@ -287,7 +296,12 @@ def _ulimit(text: str) -> dict[str, Any]:
         low = int(soft)
         high = int(hard) if hard else low
     except ValueError:
-        raise UsageError(f'invalid argument "{text}" for "--ulimit" flag: invalid ulimit argument: {text}') from None
+        wrong = soft if not soft.lstrip("-").isdigit() else hard
+        raise UsageError(
+            f'invalid argument "{text}" for "--ulimit" flag: strconv.ParseInt: parsing "{wrong}": invalid syntax'
+        ) from None
+    if name not in _ULIMITS:
+        raise UsageError(f'invalid argument "{text}" for "--ulimit" flag: invalid ulimit type: {name}')
     return {"Name": name, "Hard": high, "Soft": low}
 
 

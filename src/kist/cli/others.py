@@ -171,8 +171,8 @@ def df(context: Context, options: Parsed) -> int:
     ]  # fmt: skip
     titles = {"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"}
     table = [
-        {"Type": kind, "TotalCount": str(count), "Active": str(active), "Size": tables.human_size(size),
-         "Reclaimable": tables.human_size(free) + (f" ({100 * free // size}%)" if size else "")}
+        {"Type": kind, "TotalCount": str(count), "Active": str(active), "Size": tables.human_size(size, 4),
+         "Reclaimable": tables.human_size(free, 4) + (f" ({100 * free // size}%)" if size else "")}
         for kind, count, active, size, free in rows
     ]  # fmt: skip
     default = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"

@@ -82,7 +82,7 @@ def parse(command: Command, words: list[str], path: str) -> Parsed:
                 raise HelpAsked
             option = longs.get(name)
             if option is None:
-                raise UsageError(_wrong(f"unknown flag: --{name}", command, path))
+                raise UsageError(with_usage(f"unknown flag: --{name}", command, path))
             _take(parsed, option, f"--{name}", value if equals else None, rest, command, path)
         elif word.startswith("-") and len(word) > 1:
             _shorthands(parsed, word[1:], shorts, rest, command, path)
@@ -105,7 +105,7 @@ def _shorthands(
         if option is None:
             if letter == "h" and whole == "h":
                 raise HelpAsked
-            raise UsageError(_wrong(f"unknown shorthand flag: '{letter}' in -{whole}", command, path))
+            raise UsageError(with_usage(f"unknown shorthand flag: '{letter}' in -{whole}", command, path))
         if option.kind == "flag":
             if letters.startswith("="):
                 _take(parsed, option, f"-{letter}", letters[1:], rest, command, path)
@@ -125,19 +125,19 @@ def _take(
             return
         if value not in _TRUE | _FALSE:
             reason = f'strconv.ParseBool: parsing "{value}": invalid syntax'
-            raise UsageError(_wrong(_invalid(option, value, reason), command, path))
+            raise UsageError(with_usage(_invalid(option, value, reason), command, path))
         parsed.set(option, value in _TRUE)
         return
     if value is None:
         if not rest:
             text = f"flag needs an argument: {shown}" if shown.startswith("--") else (
                 f"flag needs an argument: '{shown[1]}' in {shown}")  # fmt: skip
-            raise UsageError(_wrong(text, command, path))
+            raise UsageError(with_usage(text, command, path))
         value = rest.pop(0)
     try:
         parsed.set(option, convert(option, value))
     except ValueError as error:
-        raise UsageError(_wrong(_invalid(option, value, str(error)), command, path)) from error
+        raise UsageError(with_usage(_invalid(option, value, str(error)), command, path)) from error
 
 
 def convert(option: Opt, value: str) -> Any:
@@ -195,7 +195,8 @@ def _invalid(option: Opt, value: str, reason: str) -> str:
     return f'invalid argument "{value}" for "{name}" flag: {reason}'
 
 
-def _wrong(text: str, command: Command, path: str) -> str:
+def with_usage(text: str, command: Command, path: str) -> str:
+    """What is wrong, the usage, and where to find more."""
     return f"{text}\n\nUsage:  {path} {command.usage}".rstrip() + f"\n\nRun '{path} --help' for more information"
 
 

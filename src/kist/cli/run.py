@@ -57,13 +57,12 @@ def run(context: Context, options: Parsed) -> int:
     if not options.detach:
         check_terminal(options.tty, options.interactive)
     try:
-        container = create_container(context, options)
+        container = create_or_pull(context, options)
     except ApiError as error:
-        if error.status == 404 and error.message.startswith("No such image"):
-            image = options.arguments[0]
-            name = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
-            print(f"Unable to find image '{name}' locally", file=sys.stderr)
-        raise RunFailed(f"Error response from daemon: {error.message}", 125, "run") from error
+        told = error.message
+        if not told.startswith("invalid reference format"):
+            told = f"Error response from daemon: {told}"
+        raise RunFailed(told, 125, "run") from error
     except (KistError, OSError) as error:
         raise RunFailed(str(error), 125, "run") from error
     if options.detach:
@@ -77,6 +76,20 @@ def run(context: Context, options: Parsed) -> int:
         {"stdin"} if options.interactive else set()
     )
     return _attached(context, container, streams, options, options.rm)
+
+
+def create_or_pull(context: Context, options: Parsed) -> str:
+    """Creates; an image that is missing is asked for first. Raises ApiError."""
+    try:
+        return create_container(context, options)
+    except ApiError as error:
+        if error.status != 404 or not error.message.startswith("No such image") or options.pull == "never":
+            raise
+    image = options.arguments[0]
+    name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "latest")
+    print(f"Unable to find image '{name}:{tag}' locally", file=sys.stderr)
+    context.client.open("POST", "/images/create", {"fromImage": name, "tag": tag}).read()
+    return create_container(context, options)
 
 
 def _start_status(error: ApiError) -> int:
@@ -195,9 +208,9 @@ def attach(context: Context, options: Parsed) -> int:
     name = options.arguments[0]
     found = client.call("GET", f"/containers/{name}/json")
     if not found["State"]["Running"]:
-        raise KistError("cannot attach to a stopped container, start it first")
+        raise KistError("You cannot attach to a stopped container, start it first")
     if found["State"]["Paused"]:
-        raise KistError("cannot attach to a paused container, unpause it first")
+        raise KistError("You cannot attach to a paused container, unpause it first")
     tty, stdin = found["Config"]["Tty"], found["Config"]["OpenStdin"] and not options.no_stdin
     check_terminal(tty, stdin)
     query = {"stream": True, "stdout": True, "stderr": True, "stdin": stdin, "detachKeys": options.detach_keys or None}

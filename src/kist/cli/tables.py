@@ -12,13 +12,13 @@ from kist.cli.template import MISSING, Template, unescape
 Row = dict[str, Any]
 
 
-def human_size(size: float) -> str:
-    """Four digits and a decimal unit (go-units' HumanSizeWithPrecision)."""
+def human_size(size: float, digits: int = 3) -> str:
+    """So many digits and a decimal unit (go-units' HumanSizeWithPrecision)."""
     units = ("B", "kB", "MB", "GB", "TB", "PB")
     number = 0
     while size >= 1000 and number < len(units) - 1:
         size, number = size / 1000, number + 1
-    return f"{size:.3g}{units[number]}" if size < 1000 else f"{size:.4g}{units[number]}"
+    return f"{size:.{digits}g}{units[number]}"
 
 
 def human_duration(seconds: float) -> str:
@@ -55,8 +55,10 @@ def show(rows: list[Row], source: str, columns: Mapping[str, str], default: str,
     """The whole listing. `columns` maps a field to its title; `quiet` names the only field to show."""
     if quiet:
         return "".join(f"{row[quiet]}\n" for row in rows)
-    if source == "json":
-        source = "{{json .}}"
+    if source == "json":  # Go writes the fields of a row by name
+        return "".join(
+            f"{json.dumps(row, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}\n" for row in rows
+        )
     as_table = not source or source == "table" or source.startswith("table ")
     pattern = unescape(source.removeprefix("table").strip() if as_table and source else source) or default
     template = Template(pattern)

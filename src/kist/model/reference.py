@@ -41,9 +41,7 @@ class Reference(msgspec.Struct, frozen=True):
             raise InvalidParameter("invalid reference format")
         domain, path = _split_domain(name)
         if path != path.lower() and _PATH.match(path.lower()):
-            raise InvalidParameter(
-                f"invalid reference format: repository name ({_familiar_name(domain, path)}) must be lowercase"
-            )
+            raise InvalidParameter(f"invalid reference format: repository name ({path}) must be lowercase")
         if not _PATH.match(path) or not _DOMAIN.match(domain):
             raise InvalidParameter("invalid reference format")
         if len(domain) + 1 + len(path) > 255:

@@ -34,7 +34,7 @@ def test_names(text: str, name: str, familiar: str) -> None:
     ("text", "message"),
     [
         ("", "invalid reference format"),
-        ("UPPER", r"repository name \(UPPER\) must be lowercase"),
+        ("UPPER", r"repository name \(library/UPPER\) must be lowercase"),
         ("a b", "invalid reference format"),
         ("a:" + "x" * 129, "invalid reference format"),
         ("a//b", "invalid reference format"),

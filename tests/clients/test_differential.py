@@ -1,0 +1,232 @@
+"""The same command line to `kist` and to `docker`, both against kistd: the same output, errors and exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from tests.conftest import Kistd
+
+# {C} is a running container, {S} a stopped one, {T} a directory; each command line is given to both commands.
+SAME = """
+ps
+ps -a
+ps -q
+ps -aq --no-trunc
+ps -a --format {{.Names}}
+ps -a --format json
+ps -a --format "table {{.ID}}\\t{{.Status}}"
+ps -n 1
+ps -l
+ps --filter name={C}
+ps -a --filter status=exited
+ps -a --filter exited=3
+ps --filter label=nothing
+ps -a --filter nonsense=1
+ps -a --filter status=bad
+ps -as
+container ls -a
+images
+images -q
+images --no-trunc
+images --digests
+images busybox
+images nosuch
+images --format "{{.Repository}}:{{.Tag}}"
+images --filter dangling=true
+images --filter reference=busy*
+image ls
+history busybox
+history --no-trunc busybox
+history -q busybox
+history nosuch
+image inspect busybox --format {{.Os}}
+image inspect nosuch
+inspect {C}
+inspect {S} --format {{.State.ExitCode}}
+inspect {C} --format "{{json .Config.Cmd}}"
+inspect {C} --format "{{range .Mounts}}{{.Source}}{{end}}|{{.Name}}"
+inspect --type image busybox --format {{.Id}}
+inspect --type container busybox
+inspect nosuch
+inspect {C} nosuch --format {{.Name}}
+container inspect nosuch
+logs {S}
+logs --tail 1 {S}
+logs -n 2 {S}
+logs nosuch
+logs
+top {C}
+top {C} -o pid,comm
+top {S}
+top nosuch
+exec {C} echo hi
+exec {C} sh -c "echo out; echo err >&2; exit 4"
+exec -e A=b {C} env
+exec -w /etc {C} pwd
+exec -u daemon {C} id -u
+exec {C} nosuch
+exec {S} true
+exec nosuch true
+exec {C}
+exec -it {C} true
+run --rm busybox echo hi
+run --rm busybox sh -c "exit 5"
+run --rm busybox nosuch
+run --rm busybox /etc
+run --rm -e A=1 -e B busybox env
+run --rm -h box busybox hostname
+run --rm -w /tmp busybox pwd
+run --rm -u 5:6 busybox id
+run --rm --entrypoint echo busybox a b
+run --rm --read-only busybox touch /x
+run --rm -v {T}:/t busybox ls /t
+run --rm -v {T}:/t:ro busybox touch /t/x
+run --rm --mount type=bind,src={T},dst=/t busybox ls /t
+run --rm --mount type=bind,src=/nosuch/x,dst=/t busybox ls /t
+run --rm --mount type=bind,source=/tmp busybox true
+run --rm --mount bogus busybox true
+run --rm --tmpfs /t:size=1m busybox df -k /t
+run --rm --network none busybox ls /sys/class/net
+run --rm --cap-drop ALL busybox grep CapEff /proc/self/status
+run --rm --cap-add BOGUS busybox true
+run --rm --security-opt bogus busybox true
+run --rm --memory 1m busybox true
+run --rm --memory zz busybox true
+run --rm --cpus x busybox true
+run --rm --pids-limit 20 busybox cat /sys/fs/cgroup/pids/pids.max
+run --rm --ulimit nofile=50:60 busybox sh -c "ulimit -n"
+run --rm --ulimit bogus=1 busybox true
+run --rm --ulimit nofile=x busybox true
+run --rm -p zz busybox true
+run --rm -p 1.2.3:80:80 busybox true
+run --rm --name bad/name busybox true
+run --rm --name {C} busybox true
+run --rm --user nosuch busybox true
+run --rm --env-file /nosuch busybox true
+run --rm --sysctl net.ipv4.ip_forward=0 busybox cat /proc/sys/net/ipv4/ip_forward
+run --rm --init busybox true
+run --rm --stop-signal BOGUS busybox true
+run --rm --workdir relative busybox true
+run --rm nosuch true
+run --rm UPPER true
+run --bogus
+run
+run --rm -it busybox true
+create
+rm nosuch
+rm {C}
+rm -f nosuch
+rm
+kill {S}
+kill -s BOGUS {C}
+kill nosuch
+stop nosuch
+stop -t x {C}
+start nosuch
+start {C}
+restart nosuch
+wait {S}
+wait nosuch
+rename {S} {C}
+rename {S}
+rename nosuch other
+port {C}
+port {C} 80
+port nosuch
+attach {S}
+attach nosuch
+tag busybox
+tag nosuch a
+tag busybox UPPER
+rmi nosuch
+rmi
+load -i /nosuch
+save nosuch
+save
+import /nosuch
+volume ls
+volume ls -q
+volume create bad/name
+volume inspect nosuch
+volume rm nosuch
+volume frob
+network ls
+network ls -q --no-trunc
+network ls --filter driver=host --format {{.Name}}
+network inspect bridge
+network inspect nosuch
+system df
+system df --format {{.Type}}
+version --format {{.Server.Version}}
+info --format {{.OSType}}
+events --since 2001-01-01T00:00:00Z --until 2001-01-02T00:00:00Z
+frob
+ps --bogus
+ps extra
+inspect
+images a b
+"""
+LINES = [line for line in SAME.strip().splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def prepared(shared_engine: Kistd, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    directory = tmp_path_factory.mktemp("t")
+    (directory / "file").write_text("x")
+    shared_engine.ok("run", "-d", "--name", "diffrun", "busybox", "sleep", "1000")
+    shared_engine.docker("run", "--name", "diffstop", "busybox", "sh", "-c", "seq 3; echo bad >&2; exit 3")
+    return {"{C}": "diffrun", "{S}": "diffstop", "{T}": str(directory)}
+
+
+def split(line: str) -> list[str]:
+    """Words as a shell has them, with double quotes only."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line.replace("\\t", "\t"))]
+
+
+def run(command: list[str], engine: Kistd, words: list[str]) -> tuple[int, str, str]:
+    environment = {**os.environ, "DOCKER_CONFIG": f"{engine.base}/docker-config", "DOCKER_API_VERSION": "1.50"}
+    environment.pop("DOCKER_HOST", None)
+    done = subprocess.run(
+        [*command, "-H", engine.host, *words],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        env=environment,
+        check=False,
+    )
+    return done.returncode, normal(done.stdout), normal(done.stderr)
+
+
+def normal(data: bytes) -> str:
+    """Without what differs from run to run: the command's name, ages, ids of containers made on the way."""
+    text = data.decode("utf-8", "replace")
+    text = re.sub(r"\bkist\b(?= run|:| ps|')", "docker", text)
+    text = re.sub(r"'kist ", "'docker ", text)
+    text = re.sub(r"Usage:  kist", "Usage:  docker", text)
+    text = re.sub(r"unknown command: kist", "unknown command: docker", text)
+    text = re.sub(r"(About an? \w+|Less than a second|\d+ (seconds?|minutes?|hours?))( ago)?", "AGE", text)
+    text = re.sub(r"\b[0-9a-f]{64}\b", "ID64", text)
+    text = re.sub(r"HOSTNAME=[0-9a-f]{12}", "HOSTNAME=ID12", text)
+    text = text.replace("SRun '", "Run '")  # a slip in the stock command's own text
+    text = re.sub(r"AGE +", "AGE ", text)
+    return re.sub(r" +", " ", text)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_both_commands_answer_alike(shared_engine: Kistd, prepared: dict[str, str], line: str) -> None:
+    for place, value in prepared.items():
+        line = line.replace(place, value)
+    words = split(line)
+    theirs = run(["docker"], shared_engine, words)
+    ours = run([sys.executable, "-m", "kist.cli.main"], shared_engine, words)
+    assert ours[0] == theirs[0], f"exit status; docker said {theirs[1:]}, kist {ours[1:]}"
+    assert ours[1] == theirs[1]
+    assert ours[2] == theirs[2]
+
+
+def test_there_are_at_least_a_hundred() -> None:
+    assert len(LINES) >= 100
