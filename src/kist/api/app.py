@@ -6,6 +6,7 @@ import logging
 import re
 from typing import Any, TypeVar
 
+from kist.api.compat import API_VERSION, check_version
 from kist.http.router import Router
 from kist.http.server import ClientGone, Handler, Request, Response
 from kist.model import errors
@@ -14,7 +15,7 @@ from kist.wire.encode import dumps
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-API_VERSION, MINIMUM_VERSION = "1.51", "1.24"
+
 _VERSION = re.compile(r"^/v(\d+)\.(\d+)(/.*)$")
 _BODY_LIMIT = 16 << 20
 _STATUS: tuple[tuple[type[errors.KistError], int], ...] = (
@@ -32,12 +33,6 @@ _STATUS: tuple[tuple[type[errors.KistError], int], ...] = (
 def status_of(error: errors.KistError) -> int:
     """The HTTP status of a kind of error: 500 when no other fits."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-
-
-def number(version: str) -> tuple[int, int]:
-    """`1.41` as (1, 41)."""
-    major, _, minor = version.partition(".")
-    return int(major), int(minor)
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -92,29 +87,12 @@ class App:
         if match is not None:
             path = match[3]
             request.version = f"{int(match[1])}.{int(match[2])}"
-            _check_version(request.version)
+            check_version(request.version)
         found = self._router.find(request.method, path)
         if found is None:
             return None
         handler, request.parameters = found
         return handler
-
-
-def _check_version(version: str) -> None:
-    if number(version) < number(MINIMUM_VERSION):
-        raise errors.InvalidParameter(
-            f"client version {version} is too old. Minimum supported API version is {MINIMUM_VERSION}, "
-            f"please upgrade your client to a newer version"
-        )
-    if number(version) > number(API_VERSION):
-        raise errors.InvalidParameter(
-            f"client version {version} is too new. Maximum supported API version is {API_VERSION}"
-        )
-
-
-def at_least(request: Request, version: str) -> bool:
-    """Whether the client speaks this version or a newer one."""
-    return number(request.version) >= number(version)
 
 
 async def body(request: Request, type_: type[T], *, optional: bool = False) -> T:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 import msgspec
 
-from kist.api import render
-from kist.api.app import at_least, flag, integer, json_response
+from kist.api import compat, render
+from kist.api.app import flag, integer, json_response
 from kist.api.filters import Filters, boolean, match_labels, parse_filters
 from kist.api.times import parse_timestamp
 from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
 from kist.model.container import ContainerRecord
-from kist.model.errors import InvalidParameter, NotFound
+from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
 from kist.wire import decode
 
 _FILTERS = frozenset({
@@ -24,6 +27,7 @@ _FILTERS = frozenset({
     "network", "publish", "since", "status", "volume",
 })  # fmt: skip
 _STATES = frozenset({"created", "restarting", "running", "removing", "paused", "exited", "dead"})
+_HEALTH = ("none", "starting", "healthy", "unhealthy")
 _CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 
 
@@ -102,7 +106,12 @@ class ContainerRoutes:
             records = records[:limit]
         size = flag(request, "size")
         return json_response(
-            [render.summary(one, await self._containers.sizes(one.id) if size else None) for one in records]
+            [
+                compat.container_summary(
+                    request, render.summary(one, await self._containers.sizes(one.id) if size else None)
+                )
+                for one in records
+            ]
         )
 
     async def create(self, request: Request) -> Response:
@@ -115,10 +124,9 @@ class ContainerRoutes:
         if not value:
             raise InvalidParameter("config cannot be empty in order to create a container")
         networks = rest.networking_config.endpoints_config if rest.networking_config else None
-        created = await self._create(
-            config, rest.host_config or HostConfig(), networks, name, request.query.get("platform", "")
-        )
-        return json_response({"Id": created.id, "Warnings": list(created.warnings)}, 201)
+        config, host, networks, warnings = compat.create(request, config, rest.host_config or HostConfig(), networks)
+        created = await self._create(config, host, networks, name, request.query.get("platform", ""))
+        return json_response({"Id": created.id, "Warnings": [*warnings, *created.warnings]}, 201)
 
     async def inspect(self, request: Request) -> Response:
         record = self._containers.get(request.parameters["name"])
@@ -134,28 +142,33 @@ class ContainerRoutes:
         return json_response(data)
 
     async def start(self, request: Request) -> Response:
-        if request.headers.get("content-length", "0") not in ("", "0") and at_least(request, "1.24"):
+        if request.headers.get("content-length", "0") not in ("", "0"):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
         await self._containers.start(request.parameters["name"])
         return Response(204)
 
     async def stop(self, request: Request) -> Response:
-        signal = request.query.get("signal", "")
-        await self._containers.stop(request.parameters["name"], integer(request, "t"), signal)
+        await self._containers.stop(request.parameters["name"], integer(request, "t"), compat.stop_signal(request))
         return Response(204)
 
     async def restart(self, request: Request) -> Response:
-        signal = request.query.get("signal", "")
-        await self._containers.restart(request.parameters["name"], integer(request, "t"), signal)
+        await self._containers.restart(request.parameters["name"], integer(request, "t"), compat.stop_signal(request))
         return Response(204)
 
     async def kill(self, request: Request) -> Response:
-        self._containers.kill(request.parameters["name"], request.query.get("signal", ""))
+        name = request.parameters["name"]
+        try:
+            self._containers.kill(name, request.query.get("signal", ""))
+        except KistError as error:
+            raise type(error)(f"cannot kill container: {name}: {error.message}") from error
         return Response(204)
 
     async def rename(self, request: Request) -> Response:
-        self._containers.rename(request.parameters["name"], request.query.get("name", ""))
+        name, wanted = request.parameters["name"], request.query.get("name", "")
+        if not name or not wanted:
+            raise InvalidParameter("Neither old nor new names may be empty")
+        self._containers.rename(name, wanted)
         return Response(204)
 
     async def remove(self, request: Request) -> Response:
@@ -177,7 +190,7 @@ class ContainerRoutes:
 
     async def wait(self, request: Request) -> Response | None:
         """The head goes out at once; the answer when it is over, by whoever is there then to give it."""
-        condition = request.query.get("condition", "") or "not-running"
+        condition = compat.wait_condition(request)
         if condition not in _CONDITIONS:
             raise InvalidParameter(f'invalid condition: "{condition}"')
         name = request.parameters["name"]
@@ -192,20 +205,39 @@ class ContainerRoutes:
 
     async def attach(self, request: Request) -> Response | None:
         name = request.parameters["name"]
+        if flag(request, "logs") and flag(request, "stream"):
+            raise NotSupported("attach with both logs and stream is not supported by this engine yet")
+        if not flag(request, "stream"):
+            await self._past_output(request)
+            return None
         tty = self._containers.check_attachable(name)
         keys = request.query.get("detachKeys", "")
-        taken = await upgrade(request, multiplexed=not tty)
+        taken = await upgrade(request, tty=tty)
         streams = {stream: flag(request, stream) for stream in ("stdin", "stdout", "stderr")}
         self._containers.attach(
             name,
             taken.descriptor,
-            stdin=streams["stdin"] and flag(request, "stream"),
-            stdout=streams["stdout"] and flag(request, "stream"),
-            stderr=streams["stderr"] and flag(request, "stream"),
+            stdin=streams["stdin"],
+            stdout=streams["stdout"],
+            stderr=streams["stderr"],
             keys=keys,
             leftover=taken.leftover,
         )
         return None
+
+    async def _past_output(self, request: Request) -> None:
+        """`attach` without `stream`: what the log holds when `logs` is set, and the end."""
+        record = self._containers.get(request.parameters["name"])
+        taken = await upgrade(request, tty=record.config.tty)
+        with socket.socket(fileno=taken.descriptor) as client:
+            client.setblocking(False)
+            if not flag(request, "logs"):
+                return
+            stdout, stderr = flag(request, "stdout"), flag(request, "stderr")
+            options = {"stdout": stdout, "stderr": stderr, "multiplexed": not record.config.tty}
+            with contextlib.suppress(ConnectionError):
+                async for piece in self._logs(record.id, options, False):
+                    await asyncio.get_running_loop().sock_sendall(client, piece)
 
     async def logs(self, request: Request) -> Response | None:
         record = self._containers.get(request.parameters["name"])
@@ -223,10 +255,9 @@ class ContainerRoutes:
             "details": flag(request, "details"),
             "multiplexed": not record.config.tty,
         }
-        kind = "raw" if record.config.tty or not at_least(request, "1.42") else "multiplexed"
         stream = self._logs(record.id, options, flag(request, "follow"))
         first = await anext(stream, None)
-        await request.start_stream(content_type=f"application/vnd.docker.{kind}-stream")
+        await request.start_stream(content_type=compat.stream_type(request, tty=record.config.tty))
         if first is not None:
             await request.write(first)
             async for piece in stream:
@@ -259,10 +290,9 @@ def _size(request: Request) -> tuple[int, int]:
     return found[0], found[1]
 
 
-async def upgrade(request: Request, *, multiplexed: bool) -> Hijacked:
+async def upgrade(request: Request, *, tty: bool) -> Hijacked:
     """Answers as dockerd does, byte for byte, and takes the connection."""
-    kind = "multiplexed" if multiplexed and at_least(request, "1.42") else "raw"
-    content_type = f"application/vnd.docker.{kind}-stream"
+    content_type = compat.stream_type(request, tty=tty)
     if request.headers.get("upgrade"):
         head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
     else:
@@ -280,7 +310,13 @@ def select(records: list[ContainerRecord], filters: Filters, everything: bool) -
             raise InvalidParameter(f"invalid filter 'status={value}'")
     for value in filters.get("exited", ()):
         if not value.lstrip("-").isdigit():
-            raise InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax')
+            raise InvalidParameter(
+                f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax"
+            )
+    for value in filters.get("health", ()):
+        if value not in _HEALTH:
+            reason = f"invalid value for health ({value}): must be one of {', '.join(_HEALTH)}"
+            raise InvalidParameter(f"invalid filter 'health={value}': {reason}")
     before, since = _created(records, filters, "before"), _created(records, filters, "since")
     is_task = boolean(filters, "is-task")
     found = []

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from kist.api import compat
 from kist.api.app import body, integer, json_response
 from kist.api.containers import upgrade
 from kist.http.router import Router
@@ -54,21 +55,22 @@ class ExecRoutes:
         router.add("GET", "/exec/{id}/json", self.inspect)
 
     async def create(self, request: Request) -> Response:
-        config = await body(request, ExecConfig)
+        config = compat.exec_create(request, await body(request, ExecConfig))
         return json_response({"Id": self._execs.exec_create(request.parameters["name"], config)}, 201)
 
     async def start(self, request: Request) -> Response | None:
         options = await body(request, _StartBody, optional=True)
         exec_id = request.parameters["id"]
         state: ExecView = self._execs.exec_check(exec_id)
-        if options.console_size is not None and not state.config.tty and any(options.console_size):
+        console = compat.exec_console_size(request, options.console_size)
+        if console is not None and not state.config.tty and any(console):
             raise InvalidParameter("console size is only supported with TTY enabled")
         if options.detach:
-            await self._execs.exec_start_detached(exec_id, options.console_size)
+            await self._execs.exec_start_detached(exec_id, console)
             return Response(200)
-        taken = await upgrade(request, multiplexed=not state.config.tty)
+        taken = await upgrade(request, tty=state.config.tty)
         try:
-            await self._execs.exec_start(exec_id, taken.descriptor, taken.leftover, options.console_size)
+            await self._execs.exec_start(exec_id, taken.descriptor, taken.leftover, console)
         finally:
             os.close(taken.descriptor)
         return None

@@ -10,17 +10,17 @@ from kist.model.errors import InvalidParameter
 Filters = dict[str, list[str]]
 
 
-def parse_filters(request: Request, accepted: frozenset[str]) -> Filters:
-    """Raises InvalidParameter with Docker's texts."""
+def parse_filters(request: Request, accepted: frozenset[str], prefix: str = "") -> Filters:
+    """Raises InvalidParameter with Docker's texts; `prefix` stands before those about the form."""
     text = request.query.get("filters", "")
     if not text:
         return {}
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise InvalidParameter("invalid filter") from error
+        raise InvalidParameter(f"{prefix}invalid filter") from error
     if not isinstance(data, dict):
-        raise InvalidParameter("invalid filter")
+        raise InvalidParameter(f"{prefix}invalid filter")
     found: Filters = {}
     for key, values in data.items():
         if isinstance(values, dict):
@@ -28,7 +28,7 @@ def parse_filters(request: Request, accepted: frozenset[str]) -> Filters:
         elif isinstance(values, list) and all(isinstance(value, str) for value in values):
             found[key] = values
         else:
-            raise InvalidParameter("invalid filter")
+            raise InvalidParameter(f"{prefix}invalid filter")
     for key in found:
         if key not in accepted:
             raise InvalidParameter(f"invalid filter '{key}'")
@@ -51,5 +51,5 @@ def boolean(filters: Filters, key: str) -> bool | None:
     if not values:
         return None
     if len(values) > 1 or values[0].lower() not in ("1", "true", "0", "false"):
-        raise InvalidParameter(f"invalid filter '{key}={values}'")
+        raise InvalidParameter(f"invalid filter '{key}=[{' '.join(values)}]'")
     return values[0].lower() in ("1", "true")

@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from kist.api.app import at_least, flag, json_response
+from kist.api import compat
+from kist.api.app import flag, json_response
 from kist.api.filters import boolean, match_labels, parse_filters
 from kist.api.progress import ProgressStream, Spool
+from kist.api.render import created_at, image_summary
 from kist.api.times import parse_timestamp
 from kist.http.router import Router
 from kist.http.server import Request, Response
@@ -67,6 +69,8 @@ class ImageRoutes:
 
     async def all(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
+        if patterns := compat.image_references(request):
+            filters = {**filters, "reference": [*filters.get("reference", ()), *patterns]}
         images = self._images.all()
         dangling = boolean(filters, "dangling")
         before = [self._created(name) for name in filters.get("before", ())]
@@ -74,7 +78,7 @@ class ImageRoutes:
         until = [parse_timestamp(value) for value in filters.get("until", ())]
         found = []
         for image in images:
-            created = _created(image)
+            created = created_at(image)
             if not match_labels(filters, image.container_config.labels):
                 continue
             if "label!" in filters and match_labels(filters, image.container_config.labels, "label!"):
@@ -88,24 +92,12 @@ class ImageRoutes:
             tags = [tag for tag in image.tags if _matches_reference(tag, filters.get("reference", []))]
             if "reference" in filters and not tags:
                 continue
-            found.append(self._summary(image, tags if "reference" in filters else list(image.tags)))
+            shown = tags if "reference" in filters else list(image.tags)
+            found.append(compat.image_summary(request, image_summary(image, shown, self._count_users(image.id))))
         return json_response(found)
 
     def _created(self, name: str) -> int:
-        return _created(self._images.get(name))
-
-    def _summary(self, image: Image, tags: list[str]) -> dict[str, Any]:
-        return {
-            "Containers": -1,
-            "Created": _created(image) // 1_000_000_000,
-            "Id": image.id,
-            "Labels": image.container_config.labels,
-            "ParentId": "",
-            "RepoDigests": list(image.repo_digests),
-            "RepoTags": tags,
-            "SharedSize": -1,
-            "Size": image.size,
-        }
+        return created_at(self._images.get(name))
 
     async def inspect(self, request: Request) -> Response:
         image = self._images.get(request.parameters["name"])
@@ -130,10 +122,11 @@ class ImageRoutes:
             "GraphDriver": {"Data": None, "Name": self._driver},
             "RootFS": {"Type": "layers", "Layers": list(image.layers)},
             "Metadata": {"LastTagTime": image.tagged_at or "0001-01-01T00:00:00Z"},
+            "VirtualSize": image.size,
+            "Container": "",
+            "ContainerConfig": container_config(ContainerConfig()),
         }
-        if not at_least(request, "1.44"):
-            data["VirtualSize"] = image.size
-        return json_response(data)
+        return json_response(compat.image_inspect(request, data))
 
     async def history(self, request: Request) -> Response:
         image = self._images.get(request.parameters["name"])
@@ -158,7 +151,8 @@ class ImageRoutes:
     async def tag(self, request: Request) -> Response:
         image = self._images.get(request.parameters["name"])
         repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
-        self._images.tag(image.id, Reference.parse(f"{repository}:{tag}" if tag else repository))
+        reference = Reference.parse(repository)
+        self._images.tag(image.id, reference.with_tag(tag) if tag else reference)
         return Response(201)
 
     async def remove(self, request: Request) -> Response:
@@ -175,7 +169,7 @@ class ImageRoutes:
         def keep(image: Image) -> bool:
             labels = image.container_config.labels
             return (
-                any(_created(image) > limit for limit in limits)
+                any(created_at(image) > limit for limit in limits)
                 or not match_labels(filters, labels)
                 or ("label!" in filters and match_labels(filters, labels, "label!"))
             )
@@ -231,13 +225,6 @@ class ImageRoutes:
         if image_id:
             await progress.send({"status": image_id})
         return None
-
-
-def _created(image: Image) -> int:
-    try:
-        return nanoseconds(image.config.created or "")
-    except (ValueError, IndexError, KeyError):
-        return 0
 
 
 def _deleted(one: Any) -> dict[str, str]:

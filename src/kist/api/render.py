@@ -1,4 +1,4 @@
-"""Containers as the API shows them: inspect and list, from records."""
+"""Containers, images and volumes as the API shows them, from records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import msgspec
 from kist.api.times import ago
 from kist.model.config import EndpointSettings
 from kist.model.container import ContainerRecord, MountPoint, State
+from kist.model.image import Image
 from kist.model.timestamp import nanoseconds
+from kist.model.volume import Volume
 from kist.wire.encode import container_config, endpoint_settings, host_config
 
 
@@ -201,3 +203,44 @@ def command_text(record: ContainerRecord) -> str:
     """Path and arguments in one line; words with spaces in single quotes, as Docker shows them."""
     words = [f"'{word}'" if " " in word else word for word in record.args]
     return " ".join([record.path, *words])
+
+
+# --- images ---
+
+
+def created_at(image: Image) -> int:
+    """Nanoseconds since the epoch; 0 when the image does not say."""
+    try:
+        return nanoseconds(image.config.created or "")
+    except (ValueError, IndexError, KeyError):
+        return 0
+
+
+def image_summary(image: Image, tags: list[str], users: int) -> dict[str, Any]:
+    """One element of GET /images/json."""
+    return {
+        "Containers": users,
+        "Created": created_at(image) // 1_000_000_000,
+        "Id": image.id,
+        "Labels": image.container_config.labels,
+        "ParentId": "",
+        "RepoDigests": list(image.repo_digests),
+        "RepoTags": tags,
+        "SharedSize": -1,
+        "Size": image.size,
+    }
+
+
+# --- volumes ---
+
+
+def volume(one: Volume) -> dict[str, Any]:
+    return {
+        "CreatedAt": one.created,
+        "Driver": one.driver,
+        "Labels": one.labels,
+        "Mountpoint": one.mountpoint,
+        "Name": one.name,
+        "Options": one.options,
+        "Scope": "local",
+    }

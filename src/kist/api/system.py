@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
-from kist.api.app import API_VERSION, MINIMUM_VERSION, at_least, json_response
+from kist.api import compat
+from kist.api.app import json_response
+from kist.api.compat import API_VERSION, MINIMUM_VERSION
 from kist.api.filters import Filters, match_labels, parse_filters
 from kist.api.times import parse_timestamp
 from kist.http.router import Router
 from kist.http.server import Request, Response
+from kist.model.errors import InvalidParameter
 from kist.wire.encode import dumps
 
 _EVENT_FILTERS = frozenset({
@@ -33,7 +36,7 @@ class SystemRoutes:
         self,
         version: dict[str, Any],
         facts: Callable[[], dict[str, Any]],
-        usage: Callable[[], Any],
+        usage: Callable[[frozenset[str]], Any],
         listen: Callable[[int | None, int | None], AsyncIterator[Any]],
         quiesce: Callable[[], Any],
     ) -> None:
@@ -57,10 +60,11 @@ class SystemRoutes:
         return json_response({**self._version, "ApiVersion": API_VERSION, "MinAPIVersion": MINIMUM_VERSION})
 
     async def info(self, request: Request) -> Response:
-        return json_response(self._facts())
+        return json_response(compat.info(request, self._facts()))
 
     async def usage(self, request: Request) -> Response:
-        return json_response(await self._usage())
+        wanted = compat.usage_types(request)
+        return json_response(compat.usage(request, await self._usage(wanted)))
 
     async def quiesce(self, request: Request) -> Response:
         """Beyond Docker: answers when nothing is being torn down any more."""
@@ -71,18 +75,22 @@ class SystemRoutes:
         filters = parse_filters(request, _EVENT_FILTERS)
         since = parse_timestamp(request.query.get("since", "")) or None
         until = parse_timestamp(request.query.get("until", "")) or None
+        if since and until and until < since:
+            raise InvalidParameter(
+                f"`since` time ({request.query['since']}) cannot be after `until` time ({request.query['until']})"
+            )
         await request.start_stream()
         async for event in self._listen(since, until):
-            if matches(event, filters):
-                await request.write(dumps(render(event, old=not at_least(request, "1.52"))))
+            if matches(event, filters) and compat.event_is_told(request, event.type, event.action):
+                await request.write(dumps(render(event)))
         return None
 
 
-def render(event: EventView, *, old: bool) -> dict[str, Any]:
+def render(event: EventView) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    if event.type == "container" and old:
+    if event.type == "container":
         data = {"status": event.action, "id": event.actor, "from": event.attributes.get("image", "")}
-    elif event.type == "image" and old:
+    elif event.type == "image":
         data = {"status": event.action, "id": event.actor}
     return {
         **data,

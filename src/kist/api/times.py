@@ -18,7 +18,7 @@ def parse_timestamp(text: str) -> int:
     try:
         return nanoseconds(text)
     except (ValueError, KeyError, IndexError) as error:
-        raise InvalidParameter(f'failed to parse value as time or duration: "{text}"') from error
+        raise InvalidParameter(f'strconv.ParseInt: parsing "{seconds}": invalid syntax') from error
 
 
 def human_duration(seconds: float) -> str:

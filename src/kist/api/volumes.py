@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
+from kist.api import compat, render
 from kist.api.app import body, flag, json_response
 from kist.api.filters import boolean, match_labels, parse_filters
 from kist.http.router import Router
@@ -48,10 +49,12 @@ class VolumeRoutes:
         router.add("DELETE", "/volumes/{name}", self.remove)
 
     async def all(self, request: Request) -> Response:
-        filters = parse_filters(request, frozenset({"dangling", "driver", "label", "name"}))
+        filters = parse_filters(
+            request, frozenset({"dangling", "driver", "label", "name"}), "error reading volume filters: "
+        )
         dangling = boolean(filters, "dangling")
         found = [
-            render(volume)
+            render.volume(volume)
             for volume in self._volumes.all()
             if match_labels(filters, volume.labels)
             and (not filters.get("name") or any(one in volume.name for one in filters["name"]))
@@ -62,12 +65,11 @@ class VolumeRoutes:
 
     async def create(self, request: Request) -> Response:
         asked = await body(request, _CreateBody)
-        return json_response(
-            render(self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)), 201
-        )
+        made = self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)
+        return json_response(render.volume(made), 201)
 
     async def inspect(self, request: Request) -> Response:
-        return json_response(render(self._volumes.get(request.parameters["name"])))
+        return json_response(render.volume(self._volumes.get(request.parameters["name"])))
 
     async def remove(self, request: Request) -> Response:
         self._volumes.remove(request.parameters["name"], force=flag(request, "force"))
@@ -75,7 +77,7 @@ class VolumeRoutes:
 
     async def prune(self, request: Request) -> Response:
         filters = parse_filters(request, frozenset({"label", "label!", "all"}))
-        everything = boolean(filters, "all") is True
+        everything = boolean(filters, "all") is True or compat.prunes_named_volumes(request)
         names = [
             volume.name
             for volume in self._volumes.all()
@@ -86,15 +88,3 @@ class VolumeRoutes:
         ]
         removed, freed = await self._volumes.prune(names)
         return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
-
-
-def render(volume: Volume) -> dict[str, Any]:
-    return {
-        "CreatedAt": volume.created,
-        "Driver": volume.driver,
-        "Labels": volume.labels,
-        "Mountpoint": volume.mountpoint,
-        "Name": volume.name,
-        "Options": volume.options,
-        "Scope": "local",
-    }

@@ -45,6 +45,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     validate.validate_combination(config, host)
     validate.validate_networking(request.networks)
     _check_supported(engine, host)
+    _check_endpoints(engine, host, request.networks)
     image = _image(engine, config)
     if image is not None and request.platform:
         _check_platform(image, request.platform)
@@ -156,6 +157,17 @@ def _check_network_mode(engine: Engine, host: HostConfig) -> None:
         engine.index.find(mode.partition(":")[2])
         return
     engine.networks.get(mode)
+
+
+def _check_endpoints(engine: Engine, host: HostConfig, endpoints: dict[str, EndpointSettings] | None) -> None:
+    """Settings are taken for the one network a container has. Raises NotFound, NotSupported."""
+    for name in endpoints or ():
+        if name not in ("default", host.network_mode) and not host.network_mode.startswith("container:"):
+            engine.networks.get(name)
+            raise NotSupported(
+                f"a container cannot be connected to network {name} beside {host.network_mode}: several networks are "
+                f"not supported by this engine yet"
+            )
 
 
 def _image(engine: Engine, config: ContainerConfig) -> Image | None:

@@ -39,7 +39,7 @@ class EventBus:
     async def listen(self, since: int | None = None, until: int | None = None) -> AsyncIterator[Event]:
         """Past events from `since` on, then new ones, to `until` (nanoseconds) or for ever."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        past = [] if since is None else [event for event in self._history if event.time >= since]
+        past = [] if since is None and until is None else [one for one in self._history if one.time >= (since or 0)]
         self._listeners.add(queue)
         try:
             for event in past:

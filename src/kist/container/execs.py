@@ -118,8 +118,8 @@ class Execs:
         )
 
     def resize(self, machine: Machine, state: ExecState, height: int, width: int) -> None:
-        if not state.started or machine.handle is None:
-            raise Conflict(f"exec process {state.id} is not running")
+        if not state.running or machine.handle is None:
+            raise InvalidParameter("exec process is not started")
         machine.handle.send({"command": "exec_resize", "id": state.id, "height": height, "width": width})
 
 

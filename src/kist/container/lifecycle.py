@@ -237,7 +237,7 @@ class Lifecycle:
         """Raises Conflict with Docker's text when it does not run, InvalidParameter for an unknown signal."""
         number = parse_signal(signal_text) if signal_text else 9
         if not machine.state.alive:
-            raise Conflict(f"cannot kill container: {machine.name}: container {machine.id} is not running")
+            raise Conflict(f"container {machine.id} is not running")
         if number in (9, self._stop_signal(machine)):
             machine.stopping = True
         self._signal(machine, number)
@@ -325,13 +325,14 @@ class Lifecycle:
     # --- rename, remove ---
 
     def rename(self, machine: Machine, name: str) -> None:
-        if not name:
-            raise InvalidParameter("Neither old nor new names may be empty")
-        bare = check_name(name)
-        if bare == machine.name:
+        bare, old = name.removeprefix("/"), machine.name
+        if bare == old:
             raise InvalidParameter("Renaming a container with the same name as its current name")
-        old = machine.name
-        self._engine.index.rename(machine, msgspec.structs.replace(machine.record, name=bare))
+        try:
+            check_name(f"/{bare}")
+            self._engine.index.rename(machine, msgspec.structs.replace(machine.record, name=bare))
+        except (InvalidParameter, Conflict) as error:
+            raise type(error)(f"Error when allocating new name: {error.message}") from error
         self._engine.emit(machine, "rename", oldName=f"/{old}")
 
     async def remove(self, machine: Machine, *, force: bool = False, volumes: bool = False) -> None:

@@ -18,7 +18,9 @@ def parse_signal(text: str) -> int:
         number = int(text)
         if 1 <= number <= RTMAX:
             return number
-        raise InvalidParameter(f"invalid signal: {text}")
+        raise InvalidParameter(
+            f"the linux daemon does not support signal {number}" if number else f"invalid signal: {text}"
+        )
     name = text.upper().removeprefix("SIG")
     number = _NAMES.get(name, 0) or _realtime(name)
     if not number:

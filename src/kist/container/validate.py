@@ -262,7 +262,7 @@ def _cpuset(host: HostConfig, limits: HostLimits, warnings: list[str]) -> HostCo
             continue
         numbers = parse_cpuset(asked)
         if numbers is None:
-            raise InvalidParameter(f"Invalid value {asked} for cpuset {kind}")
+            raise InvalidParameter(f"Invalid value {asked} for cpuset {kind}: invalid format: {asked}")
         if not numbers <= there:
             raise InvalidParameter(
                 f"Requested {what} are not available - requested {asked}, available: {format_cpuset(there)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import shutil
@@ -10,12 +9,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from kist.api.absent import add_absent
 from kist.api.app import App
 from kist.api.containers import ContainerRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
 from kist.api.networks import NetworkRoutes
 from kist.api.system import SystemRoutes
+from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Defaults, Engine
@@ -38,7 +39,7 @@ from kist.network.service import BridgeSettings, NetworkService
 from kist.runtime import spec
 from kist.runtime.supervisor import Supervisor
 from kist.settings.load import Settings
-from kist.snapshot.base import DirectoryDriver, tree_usage
+from kist.snapshot.base import DirectoryDriver
 from kist.snapshot.contract import SnapshotRecord
 from kist.snapshot.overlay import OverlayDriver
 from kist.snapshot.vfs import VfsDriver
@@ -213,13 +214,21 @@ class Daemon:
         ).add_to(router)
         VolumeRoutes(self.engine.volumes).add_to(router)
         NetworkRoutes(self.engine.networks, containers.all).add_to(router)
+        usage = DiskUsage(
+            self.engine.images,
+            containers,
+            self.engine.volumes,
+            self.transfer.layer_sizes,
+            lambda image_id: len(self._users_of_image(image_id)),
+        )
         SystemRoutes(
             facts.version(),
             lambda: facts.info(self.engine, self.settings, self._instance.id),
-            self._usage,
+            usage.collect,
             self.events.listen,
             self.engine.quiesce,
         ).add_to(router)
+        add_absent(router)
         return App(router, f"kist/{facts.ENGINE_VERSION} (linux)")
 
     async def _create(
@@ -234,40 +243,6 @@ class Daemon:
 
     def _logs(self, name: str, options: dict[str, Any], follow: bool) -> AsyncIterator[bytes]:
         return self.containers.logs(name, LogOptions(**options), follow)
-
-    async def _usage(self) -> dict[str, Any]:
-        """The answer of /system/df."""
-        images = self.engine.images.all()
-        layers = {}
-        for image in images:
-            for number, size in enumerate(self.transfer.layer_sizes(image)):
-                layers[image.layers[: number + 1]] = size
-        volumes = []
-        for volume in self.engine.volumes.all():
-            usage = await asyncio.to_thread(tree_usage, volume.mountpoint)
-            users = len(self._users_of_volume(volume.name))
-            volumes.append({"Name": volume.name, "Driver": volume.driver, "Mountpoint": volume.mountpoint,
-                            "CreatedAt": volume.created, "Labels": volume.labels, "Options": volume.options,
-                            "Scope": "local", "UsageData": {"RefCount": users, "Size": usage.size}})  # fmt: skip
-        containers = []
-        for record in self.containers.all():
-            own, whole = await self.containers.sizes(record.id)
-            containers.append({"Id": record.id, "Names": [f"/{record.name}"], "Image": record.image,
-                               "ImageID": record.image_id, "Command": record.path, "Created": 0, "SizeRw": own,
-                               "SizeRootFs": whole, "State": record.state.status, "Status": record.state.status,
-                               "Labels": record.config.labels or {}, "Mounts": [], "Ports": []})  # fmt: skip
-        return {
-            "LayersSize": sum(layers.values()),
-            "Images": [
-                {"Id": image.id, "ParentId": "", "RepoTags": list(image.tags), "RepoDigests": list(image.repo_digests),
-                 "Created": 0, "Size": image.size, "SharedSize": 0, "Labels": image.container_config.labels,
-                 "Containers": len(self._users_of_image(image.id))}
-                for image in images
-            ],
-            "Containers": containers,
-            "Volumes": volumes,
-            "BuildCache": [],
-        }  # fmt: skip
 
 
 def overlay_works(root: str) -> bool:

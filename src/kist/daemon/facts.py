@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from kist import __version__
-from kist.api.app import API_VERSION, MINIMUM_VERSION
+from kist.api.compat import API_VERSION, MINIMUM_VERSION
 from kist.container.engine import Engine
 from kist.container.validate import HostLimits
 from kist.image.service import host_architecture
@@ -169,6 +169,7 @@ def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
         "LiveRestoreEnabled": True,
         "Isolation": "",
         "InitBinary": "kist-init",
+        "FirewallBackend": {"Driver": "nftables"},
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},

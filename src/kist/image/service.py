@@ -238,7 +238,7 @@ class ImageService:
         by_id = name.removeprefix("sha256:") == record.id[7 : 7 + len(name.removeprefix("sha256:"))]
         reference = None if by_id and name not in image.tags else Reference.parse(name).tagged()
         if reference is not None and reference.digest is None:
-            deleted = self._untag(record, reference, force)
+            deleted = self._untag(record, reference, name, force)
             if deleted is not None:
                 return deleted
             untagged = [Deleted(untagged=reference.familiar)]
@@ -254,13 +254,13 @@ class ImageService:
             return untagged
         return untagged + await self._delete(record)
 
-    def _untag(self, record: ImageRecord, reference: Reference, force: bool) -> list[Deleted] | None:
+    def _untag(self, record: ImageRecord, reference: Reference, asked: str, force: bool) -> list[Deleted] | None:
         """Only the name goes when there are others or containers stand on the image; None when the image goes too."""
         others = [tag for tag in self._tags.values() if tag.image == record.id and tag.name != _key(reference)]
         users = self.users(record.id)
         if not others and users and not force:
             raise Conflict(
-                f'conflict: unable to remove repository reference "{reference.familiar}" (must force) - '
+                f'conflict: unable to remove repository reference "{asked}" (must force) - '
                 f"container {users[0].id[:12]} is using its referenced image {record.id[7:19]}"
             )
         if not others:

@@ -10,7 +10,7 @@ from kist.image.archive import import_root, read_archive, write_archive
 from kist.image.bootstrap import bootstrap
 from kist.image.service import ImageService, chain_id
 from kist.model.config import ContainerConfig
-from kist.model.errors import KistError
+from kist.model.errors import KistError, NotFound
 from kist.model.image import Image
 from kist.model.reference import Reference
 from kist.snapshot.contract import Snapshotter
@@ -56,12 +56,18 @@ class Transfer:
         """A tar of the named images. Raises NotFound before the first byte."""
         found: dict[str, tuple[Image, tuple[str, ...], list[str]]] = {}
         for name in names:
-            image = self._images.get(name)
+            image = self._find(name)
             entry = found.setdefault(image.id, (image, self._images.blobs(image), []))
             for tag in self._tags_of(image, name):
                 if tag not in entry[2]:
                     entry[2].append(tag)
         return write_archive(list(found.values()), self._images.content)
+
+    def _find(self, name: str) -> Image:
+        try:
+            return self._images.get(name)
+        except NotFound as error:
+            raise NotFound(f"No such image: {name}") from error
 
     @staticmethod
     def _tags_of(image: Image, name: str) -> list[str]:

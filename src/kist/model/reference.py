@@ -68,6 +68,12 @@ class Reference(msgspec.Struct, frozen=True):
             text += f":{self.tag}"
         return f"{text}@{self.digest}" if self.digest else text
 
+    def with_tag(self, tag: str) -> Reference:
+        """Raises InvalidParameter with Docker's text."""
+        if not _TAG.match(tag):
+            raise InvalidParameter("invalid tag format")
+        return msgspec.structs.replace(self, tag=tag)
+
     def tagged(self) -> Reference:
         """With `latest` where neither tag nor digest was said."""
         return self if self.tag or self.digest else msgspec.structs.replace(self, tag="latest")

@@ -58,7 +58,11 @@ class VolumeService:
         anonymous = not name
         name = name or secrets.token_hex(32)
         if driver not in ("", "local"):
-            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+            raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
+        if len(name) < 2:
+            raise InvalidParameter(
+                f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+            )
         if not _NAME.match(name):
             raise InvalidParameter(
                 f'create {name}: "{name}" includes invalid characters for a local volume name, only '
@@ -100,17 +104,24 @@ class VolumeService:
     def in_use(self, name: str) -> bool:
         return bool(self.users(name))
 
+    def user_count(self, name: str) -> int:
+        return len(self.users(name))
+
+    async def size(self, name: str) -> int:
+        """Bytes on disk."""
+        return (await asyncio.to_thread(tree_usage, self.get(name).mountpoint)).size
+
     async def prune(self, names: list[str]) -> tuple[list[str], int]:
         """Removes these volumes; those that went, and how many bytes they held."""
         removed, freed = [], 0
         for name in names:
-            size = await asyncio.to_thread(tree_usage, self.get(name).mountpoint)
+            size = await self.size(name)
             try:
                 self.remove(name)
             except Conflict:
                 continue  # a container took it meanwhile
             removed.append(name)
-            freed += size.size
+            freed += size
         return removed, freed
 
     def copy_up(self, volume: Volume, layers: tuple[Mount, ...], inside: str) -> None:

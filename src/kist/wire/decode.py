@@ -29,6 +29,8 @@ def parse(data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
+        if str(error).startswith("Extra data"):
+            raise InvalidParameter("unexpected content after JSON") from error
         text = data.strip()
         if not text:
             raise InvalidParameter("invalid JSON: got EOF while reading request body") from error

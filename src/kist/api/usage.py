@@ -1,0 +1,75 @@
+"""What takes up disk space: the answer of /system/df, made from the same summaries as the lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kist.api import render
+from kist.model.container import ContainerRecord
+from kist.model.image import Image
+from kist.model.volume import Volume
+
+
+class Images(Protocol):
+    def all(self) -> list[Image]: ...
+
+
+class Containers(Protocol):
+    def all(self) -> list[ContainerRecord]: ...
+    async def sizes(self, name: str) -> tuple[int, int]: ...
+
+
+class Volumes(Protocol):
+    def all(self) -> list[Volume]: ...
+    def user_count(self, name: str) -> int: ...
+    async def size(self, name: str) -> int: ...
+
+
+class DiskUsage:
+    """`layer_sizes` gives the bytes of each of an image's layers, the lowest first."""
+
+    def __init__(
+        self,
+        images: Images,
+        containers: Containers,
+        volumes: Volumes,
+        layer_sizes: Callable[[Image], list[int]],
+        count_users: Callable[[str], int],
+    ) -> None:
+        self._images, self._containers, self._volumes = images, containers, volumes
+        self._layer_sizes, self._count_users = layer_sizes, count_users
+
+    async def collect(self, wanted: frozenset[str]) -> dict[str, Any]:
+        """`wanted` names kinds: container, image, volume, build-cache. What is not wanted is null."""
+        found: dict[str, Any] = {"LayersSize": 0, "Images": None, "Containers": None, "Volumes": None}
+        if "image" in wanted:
+            found |= self._of_images()
+        if "container" in wanted:
+            records = self._containers.all()
+            found["Containers"] = [render.summary(one, await self._containers.sizes(one.id)) for one in records]
+        if "volume" in wanted:
+            found["Volumes"] = [await self._of_volume(one) for one in self._volumes.all()]
+        return {**found, "BuildCache": [] if "build-cache" in wanted else None}
+
+    def _of_images(self) -> dict[str, Any]:
+        images = self._images.all()
+        layers: dict[tuple[object, ...], int] = {}  # a layer is itself only above the same layers
+        users: Counter[tuple[object, ...]] = Counter()
+        for image in images:
+            for number, size in enumerate(self._layer_sizes(image)):
+                chain = image.layers[: number + 1]
+                layers[chain] = size
+                users[chain] += 1
+        summaries = []
+        for image in images:
+            chains = [image.layers[: number + 1] for number in range(len(image.layers))]
+            shared = sum(layers.get(chain, 0) for chain in chains if users[chain] > 1)
+            count = self._count_users(image.id)
+            summaries.append({**render.image_summary(image, list(image.tags), count), "SharedSize": shared})
+        return {"LayersSize": sum(layers.values()), "Images": summaries}
+
+    async def _of_volume(self, volume: Volume) -> dict[str, Any]:
+        usage = {"RefCount": self._volumes.user_count(volume.name), "Size": await self._volumes.size(volume.name)}
+        return {**render.volume(volume), "UsageData": usage}
