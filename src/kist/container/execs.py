@@ -16,7 +16,7 @@ from kist.runtime import plan, seccomp
 from kist.runtime.launch import ExecRequest
 from kist.runtime.security import parse_security_options, tweak_capabilities
 from kist.runtime.spec import capabilities_of, environment
-from kist.runtime.supervisor import AttachClient, LaunchFailed
+from kist.runtime.supervisor import AttachClient, LaunchFailed, plan_file
 
 
 class Execs:
@@ -68,11 +68,12 @@ class Execs:
         state.started = True
         state.outcome = asyncio.get_running_loop().create_future()
         request = self._request(machine, state, client, console)
-        message = plan.exec_message(request, shares_with_host(machine))
+        message, steps = plan.exec_start(request, shares_with_host(machine))
         if client is not None:
             message["client"] = client.message()
         self._engine.emit(machine, f"exec_start: {' '.join(state.config.cmd or ())}", execID=state.id)
-        machine.handle.send(message, [client.descriptor] if client is not None else [])
+        with plan_file(steps) as unread:
+            machine.handle.send(message, [unread, *([client.descriptor] if client is not None else [])])
         try:
             await state.outcome
         except LaunchFailed as failure:

@@ -58,9 +58,9 @@ class Lifecycle:
             machine.started = asyncio.get_running_loop().create_future()
             record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
             machine.record = record
-            message = plan.launch_message(launch, engine.layout)
+            start = plan.launch(launch, engine.layout)
             machine.handle = await engine.supervisor.launch(
-                message,
+                start,
                 clients,
                 waiters,
                 lambda event, descriptors: self.heard(machine, event, descriptors),
@@ -195,6 +195,7 @@ class Lifecycle:
             return
         machine.handle = None
         if machine.started is not None and not machine.started.done():
+            self._kill_rest(machine)
             machine.started.set_exception(
                 LaunchFailed({"operation": "start", "errno": 0, "message": "the monitor died", "problem": ""})
             )
@@ -204,9 +205,12 @@ class Lifecycle:
 
     def monitor_died(self, machine: Machine) -> None:
         """Kills what is left of the container and records 137."""
+        self._kill_rest(machine)
+        self.on_exited(machine, {"code": 137, "finished_at": time.time_ns(), "oom": False})
+
+    def _kill_rest(self, machine: Machine) -> None:
         name = self._engine.cgroup(machine)
         cgroup.kill(self._engine.layout, name)
-        self.on_exited(machine, {"code": 137, "finished_at": time.time_ns(), "oom": False})
         self._engine.spawn(self._remove_cgroup(name))
 
     async def _remove_cgroup(self, name: str) -> None:
@@ -302,7 +306,7 @@ class Lifecycle:
     def add_waiter(self, machine: Machine, waiter: WaitClient) -> None:
         """Takes a client that has its head; the descriptor is ours from here on."""
         if machine.handle is not None and not machine.handle.closed and machine.state.alive:
-            machine.handle.send({"command": "wait", "removed": waiter.removed}, [waiter.descriptor])
+            machine.handle.send({"command": "wait", **waiter.message()}, [waiter.descriptor])
             os.close(waiter.descriptor)
         else:
             machine.pending_waiters.append(waiter)

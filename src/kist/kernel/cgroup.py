@@ -89,6 +89,13 @@ def make(layout: Layout, name: str) -> None:
         inherit_cpuset(root, name)
 
 
+def make_unified(layout: Layout, name: str) -> None:
+    """Makes a group in the v2 tree alone, where clone3(2) is to put a process. Raises OSError."""
+    if layout.unified:
+        enable_controllers(layout, name)
+        _make_directory(f"{layout.unified}/{name}")
+
+
 def _make_directory(directory: str) -> None:
     try:
         os.mkdir(directory, 0o755)

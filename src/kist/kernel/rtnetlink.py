@@ -66,15 +66,23 @@ class RouteSocket:
         self._socket.request(RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
 
     def create_veth(
-        self, host_name: str, bridge: int, peer_name: str, peer_mac: str, mtu: int, netns_pid: int, hairpin: bool
+        self,
+        host_name: str,
+        bridge: int,
+        peer_name: str,
+        peer_mac: str,
+        mtu: int,
+        netns: tuple[int, int],
+        hairpin: bool,
     ) -> None:
-        """A veth pair: the outer end enslaved and up, the inner one in the namespace of a process. One request.
+        """A veth pair: the outer end enslaved and up, the inner one in another namespace. One request.
 
+        `netns` is IFLA_NET_NS_PID with a process in that namespace, or IFLA_NET_NS_FD with a descriptor of it.
         `hairpin` lets frames leave by the port they came in: a container that reaches itself by a published port.
         """
         peer = _ifinfomsg() + attribute(IFLA_IFNAME, peer_name.encode() + b"\0")
         peer += attribute(IFLA_ADDRESS, _mac(peer_mac)) + attribute(IFLA_MTU, struct.pack("=I", mtu))
-        peer += attribute(IFLA_NET_NS_PID, struct.pack("=I", netns_pid))
+        peer += attribute(netns[0], struct.pack("=I", netns[1]))
         data = attribute(IFLA_INFO_KIND, b"veth") + nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, peer))
         name = attribute(IFLA_IFNAME, host_name.encode() + b"\0")
         body = _ifinfomsg(0, IFF_UP, IFF_UP) + name

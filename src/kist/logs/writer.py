@@ -52,22 +52,32 @@ class Clock:
         return self._head + (b"." + digits if digits else b"") + b"Z"
 
 
+def open_log(path: str) -> int:
+    """Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+
+
 class JsonFileWriter:
     """One container's log. `max_size` bytes a file (None: no end), `max_files` of them; the newest has no number."""
 
     def __init__(
-        self, path: str, max_size: int | None = None, max_files: int = 1, attrs: dict[str, str] | None = None
+        self,
+        path: str,
+        max_size: int | None = None,
+        max_files: int = 1,
+        attrs: dict[str, str] | None = None,
+        descriptor: int = -1,
     ) -> None:
+        """`descriptor`: the file, opened by open_log already."""
         self.path = path
         self._max_size, self._max_files = max_size, max_files
         self._attrs = b'"attrs":' + json.dumps(attrs, separators=(",", ":")).encode() + b"," if attrs else b""
         self._clock = Clock()
         self._rests: dict[bytes, bytes] = {}
-        self._open()
+        self._use(open_log(path) if descriptor < 0 else descriptor)
 
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.open(self.path, flags, 0o640)
+    def _use(self, descriptor: int) -> None:
+        self._file = descriptor
         self.size = os.fstat(self._file).st_size
 
     def write(self, stream: bytes, data: bytes) -> None:
@@ -134,7 +144,7 @@ class JsonFileWriter:
                 continue
         if self._max_files <= 1:
             os.truncate(self.path, 0)
-        self._open()
+        self._use(open_log(self.path))
 
     def close(self) -> None:
         os.close(self._file)

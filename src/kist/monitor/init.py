@@ -10,17 +10,17 @@ import json
 import os
 import socket
 
-from kist.monitor.operations import Context, Operation
+from kist.monitor.operations import Context, decode
 
 
-def run(operations: list[Operation], context: Context, stdio: tuple[int, int, int]) -> None:
+def run(plan: int, context: Context, stdio: tuple[int, int, int]) -> None:
     """Never returns: the process becomes the container's, or ends with status 1 after telling why."""
     current = "take over the streams"
     try:
         for target, descriptor in enumerate(stdio):
             if descriptor >= 0:
                 os.dup2(descriptor, target)
-        for operation in operations:
+        for operation in decode(json.loads(os.pread(plan, os.fstat(plan).st_size, 0))):
             current = operation.describe()
             operation.execute(context)
         current = "execute"

@@ -8,7 +8,7 @@ import signal
 import socket
 from typing import Any, NamedTuple
 
-from kist.kernel import cgroup, const, ns, pidfd
+from kist.kernel import cgroup, const, ns, pidfd, rtnetlink
 from kist.monitor import init
 from kist.monitor.operations import Context, Operation, decode
 from kist.monitor.protocol import Message
@@ -61,45 +61,56 @@ class Failed(Exception):
     def __init__(self, report: Message) -> None:
         super().__init__(report)
         self.report = report
+        self.init = -1  # pidfd of a killed init that its parent has to reap
 
 
-def start(config: dict[str, Any], before: list[Any], plan: list[Any], context: Context, ends: Ends) -> Started:
-    """Carries out the monitor's operations, clones, and waits until the program runs. Raises Failed."""
-    operations: list[Operation] = decode(plan)
+def start(config: dict[str, Any], before: list[Any], plan: int, context: Context, ends: Ends) -> Started:
+    """Carries out what is to be done outside, clones init as the caller's sibling, and waits until the program runs.
+
+    `plan` is a descriptor that only init reads. Raises Failed.
+    """
     early, late = _split(decode(before))
     _execute(early, context)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    group = _cgroup_descriptor(context)
+    group = -1
     try:
+        cgroup.make_unified(context.layout, context.cgroup)
+        group = _cgroup_descriptor(context)
+        if config["links"]:
+            context.route = rtnetlink.RouteSocket()
         if config["pid_namespace"]:
             descriptor = os.open(config["pid_namespace"], os.O_RDONLY | os.O_CLOEXEC)
             ns.setns(descriptor, const.CLONE_NEWPID)
             os.close(descriptor)
-        pid, handle = ns.clone(config["clone_flags"], cgroup_fd=group)
+        flags = config["clone_flags"] | const.CLONE_PARENT
+        pid, handle = ns.clone(flags, cgroup_fd=group, exit_signal=0)
     except OSError as error:
-        raise Failed(_report("clone", error)) from error
+        raise Failed(report("clone", error)) from error
     finally:
         if group >= 0:
             os.close(group)
     if pid == 0:
         ours.close()
         context.sync = theirs
-        init.run(operations, context, ends.child)
+        init.run(plan, context, ends.child)
     theirs.close()
     context.pid = pid
     try:
         started_at = pidfd.start_time(pid)
         _execute(late, context)
-        ours.send(b"go")
+        if before:  # init waits for it only then, and an unread message would break the wire
+            ours.send(b"go")
         console = _await_exec(ours)
     except (Failed, OSError) as error:
-        _end(pid, handle)
-        if isinstance(error, Failed):
-            raise
-        raise Failed(_report("start", error)) from error
+        _kill(handle)
+        failed = error if isinstance(error, Failed) else Failed(report("start", error))
+        failed.init = handle
+        raise failed from error
     finally:
         ours.close()
         ends.close_child()
+        if context.route is not None:
+            context.route.close()
     return Started(pid, handle, started_at, console)
 
 
@@ -115,7 +126,7 @@ def _execute(operations: list[Operation], context: Context) -> None:
         try:
             operation.execute(context)
         except OSError as error:
-            raise Failed(_report(operation.describe(), error)) from error
+            raise Failed(report(operation.describe(), error)) from error
 
 
 def _cgroup_descriptor(context: Context) -> int:
@@ -125,7 +136,8 @@ def _cgroup_descriptor(context: Context) -> int:
     return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _report(operation: str, error: OSError) -> Message:
+def report(operation: str, error: OSError) -> Message:
+    """What is told to kistd of a failure."""
     words = error.strerror or str(error)
     if error.filename:
         words = f"{error.filename}: {words}"
@@ -153,17 +165,15 @@ def parse_failure(data: bytes) -> Message:
     return report
 
 
-def _end(pid: int, handle: int) -> None:
+def _kill(handle: int) -> None:
     try:
         pidfd.pidfd_send_signal(handle, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    os.waitpid(pid, 0)
-    os.close(handle)
 
 
 def start_exec(
-    config: dict[str, Any], plan: list[Any], layout: cgroup.Layout, name: str, init_pidfd: int, ends: Ends
+    config: dict[str, Any], plan: int, layout: cgroup.Layout, name: str, init_pidfd: int, ends: Ends
 ) -> tuple[int, socket.socket]:
     """Forks into the namespaces of a container: (pid of the helper to reap, wire on which pid and failures come).
 
@@ -180,7 +190,6 @@ def start_exec(
     context.sync = theirs
     try:
         ours.close()
-        operations = decode(plan)
         group = _cgroup_descriptor(context)
         cgroup.join_v1(layout, name)
         ns.setns(init_pidfd, config["namespaces"])
@@ -192,5 +201,5 @@ def start_exec(
     except BaseException as error:
         init.tell(theirs, "enter the container", "", error)
         os._exit(1)
-    init.run(operations, context, ends.child)
+    init.run(plan, context, ends.child)
     os._exit(1)

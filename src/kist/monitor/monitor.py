@@ -1,6 +1,6 @@
 """A monitor: the parent of one container.
 
-It starts the container by a plan, carries its streams, writes its log, runs execs, and keeps its exit status in a
+It has the container started, carries its streams, writes its log, runs execs, and keeps its exit status in a
 file before anybody hears of it. It listens on a socket of its own in the run directory: kistd may die, and the next
 one connects there. It stays until kistd has released it.
 """
@@ -12,14 +12,13 @@ import json
 import os
 import socket
 import time
-from typing import Any
 
 from kist.kernel import cgroup
 from kist.logs.writer import JsonFileWriter, NullWriter
-from kist.monitor import launch
+from kist.monitor import launch, starter
 from kist.monitor.loop import READ, Loop
-from kist.monitor.operations import Context
 from kist.monitor.protocol import VERSION, Closed, Message, Receiver, send
+from kist.monitor.starter import write_file
 from kist.monitor.streams import Client, Streams
 
 _REMOVE_ATTEMPTS = 50
@@ -27,19 +26,10 @@ _REMOVE_ATTEMPTS = 50
 
 def main(connection: socket.socket, layout: cgroup.Layout) -> None:
     """Serves one container until it is over and released."""
-    receiver = Receiver()
-    messages: list[tuple[Message, list[int]]] = []
-    try:
-        while not messages:
-            messages = receiver.read(connection)
-    except (Closed, OSError):
-        return  # kistd went before it said what to start
-    request, descriptors = messages.pop(0)
-    monitor = Monitor(layout, request["config"])
-    monitor.connect(connection, receiver)
-    monitor.start(request, descriptors)
-    for message, more in messages:
-        monitor.handle(message, more)
+    handed = starter.start(connection, layout)
+    if handed is None:
+        return
+    monitor = Monitor(layout, connection, *handed)
     monitor.run()
 
 
@@ -66,7 +56,7 @@ class Waiter:
 class Exec:
     """One process started beside the container's first."""
 
-    def __init__(self, monitor: Monitor, request: Message, client: Client | None) -> None:
+    def __init__(self, monitor: Monitor, request: Message, plan: int, client: Client | None) -> None:
         self._monitor = monitor
         self.id: str = request["id"]
         self.pid = 0
@@ -78,13 +68,18 @@ class Exec:
         self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
         self._client = client
         self._config = config
-        ends = launch.NO_STREAMS
+        self._console = -1
+        self._ends = ends = launch.NO_STREAMS
         if not config["tty"]:
-            ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
-            self.streams.use_pipes(*ends.ours, stdin_once=True)
-        self._helper, self._sync = launch.start_exec(
-            config, request["plan"], monitor.layout, monitor.cgroup, monitor.init_pidfd, ends
-        )
+            self._ends = ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
+        try:
+            self._helper, self._sync = launch.start_exec(
+                config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, ends
+            )
+        except OSError:
+            ends.close_child()
+            ends.close_ours()
+            raise
         monitor.loop.watch(self._sync.fileno(), READ, lambda events: self._hear())
 
     def _hear(self) -> None:
@@ -94,7 +89,7 @@ class Exec:
         if data.startswith(b"pid "):
             self.pid, self._pidfd = int(data[4:]), descriptors[0]
         elif data == b"console":
-            self.streams.use_terminal(descriptors[0], stdin=self._config["stdin"], stdin_once=True)
+            self._console = descriptors[0]
         elif data.startswith(b"failed"):
             self._failure = launch.parse_failure(data)
         elif not data:
@@ -108,6 +103,9 @@ class Exec:
         if self._failure is not None or not self.pid:
             failure = self._failure or {"operation": "exec", "errno": 0, "message": "the helper died", "problem": ""}
             self._monitor.tell({"event": "exec_failed", "id": self.id, **failure})
+            self._ends.close_ours()
+            if self._console >= 0:
+                os.close(self._console)
             if self._client is not None:
                 self._client.close()  # without an end: kistd has the connection too, and tells why
             if self._pidfd >= 0:
@@ -115,8 +113,13 @@ class Exec:
             self._finish(failed=True, code=-1)
             return
         self._monitor.tell({"event": "exec_started", "id": self.id, "pid": self.pid})
-        if self._client is not None:
+        if self._client is not None:  # before anything is read, or the first output would find nobody
             self.streams.attach(self._client)
+        if self._console >= 0:
+            self.streams.use_terminal(self._console, stdin=self._config["stdin"], stdin_once=True)
+        else:
+            self.streams.use_pipes(*self._ends.ours, stdin_once=True)
+        self.streams.wake_input()
         self._monitor.loop.watch(self._pidfd, READ, lambda events: self._exited())
 
     def _exited(self) -> None:
@@ -148,39 +151,65 @@ def status_of(result: os.waitid_result) -> int:
 
 
 class Monitor:
-    def __init__(self, layout: cgroup.Layout, config: dict[str, Any]) -> None:
+    """`handed` and `descriptors` are what the starter left."""
+
+    def __init__(
+        self, layout: cgroup.Layout, connection: socket.socket, handed: Message, descriptors: list[int]
+    ) -> None:
         self.layout = layout
         self.loop = Loop()
-        self.cgroup: str = config["cgroup"]
-        self.init_pidfd = -1
-        self._config = config
+        self._config = handed["config"]
+        self.cgroup: str = self._config["cgroup"]
+        self._state: Message = handed["state"]
         self._connection: socket.socket | None = None
         self._receiver = Receiver()
-        self._state: Message = {"status": "created"}
         self._waiters: list[Waiter] = []
         self._execs: dict[str, Exec] = {}
         self._released = False
-        log = config["log"]
-        self._log: JsonFileWriter | NullWriter
-        if log["path"]:
-            self._log = JsonFileWriter(log["path"], log["max_size"], log["max_files"], log["attrs"])
-        else:
-            self._log = NullWriter()
+        rest = iter(descriptors)
+        kept = {name: next(rest) for name in handed["handed"]}
+        self.init_pidfd = kept.get("init", -1)
+        log = self._config["log"]
+        self._log: JsonFileWriter | NullWriter = NullWriter()
+        if "log" in kept:
+            self._log = JsonFileWriter(log["path"], log["max_size"], log["max_files"], log["attrs"], kept["log"])
         self.streams = Streams(self.loop, self._log, lambda: None, lambda: None)
-        self._listener = self._listen()
+        for spec in handed["clients"]:
+            self._attach(spec, [next(rest)])
+        for spec in handed["waiters"]:
+            self._wait(spec, [next(rest)])
+        self._listener = socket.socket(fileno=kept["listener"]) if "listener" in kept else None
+        self.connect(connection, Receiver())
+        if self._state["status"] == "running":
+            self._take_over(kept)
+        else:
+            self._start_failed()
 
-    def _listen(self) -> socket.socket:
-        """The socket the next kistd connects to. Bound through a descriptor: a path may be longer than sun_path."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        directory = os.open(self._config["run_dir"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            listener.bind(f"/proc/self/fd/{directory}/monitor.sock")
-        finally:
-            os.close(directory)
-        listener.listen(4)
-        listener.setblocking(False)
-        self.loop.watch(listener.fileno(), READ, lambda events: self._accept())
-        return listener
+    def _take_over(self, kept: dict[str, int]) -> None:
+        """The container runs: its streams and its end are this process's from here on."""
+        once = self._config["stdin_once"]
+        if "console" in kept:
+            self.streams.use_terminal(kept["console"], stdin=self._config["open_stdin"], stdin_once=once)
+        else:
+            ends = [kept.get(name, -1) for name in ("stdin", "stdout", "stderr")]
+            self.streams.use_pipes(ends[0], ends[1], ends[2], stdin_once=once)
+        self.loop.watch(self.init_pidfd, READ, lambda events: self._exited())
+        if self._listener is not None:
+            self.loop.watch(self._listener.fileno(), READ, lambda events: self._accept())
+        self.streams.wake_input()
+
+    def _start_failed(self) -> None:
+        """Nothing is left behind but this process, until kistd lets it go."""
+        if self.init_pidfd >= 0:
+            os.waitid(os.P_PIDFD, self.init_pidfd, os.WEXITED)
+            os.close(self.init_pidfd)
+            self.init_pidfd = -1
+        self._remove_cgroup()
+        if self._listener is not None:
+            self._listener.close()
+            os.unlink(f"{self._config['run_dir']}/monitor.sock")
+        self.tell({**self._state, "event": "failed"})
+        self.streams.finish()
 
     # --- the wire to kistd ---
 
@@ -192,6 +221,7 @@ class Monitor:
         self.loop.watch(connection.fileno(), READ, lambda events: self._hear())
 
     def _accept(self) -> None:
+        assert self._listener is not None
         connection, _ = self._listener.accept()
         self.connect(connection, Receiver())
         self.tell({"event": "hello", "version": VERSION, "monitor": os.getpid(), **self._state,
@@ -246,44 +276,6 @@ class Monitor:
 
     # --- the life of the container ---
 
-    def start(self, request: Message, descriptors: list[int]) -> None:
-        """Carries the plan out. The outcome is told; a failure leaves nothing behind but this process."""
-        for spec in request["clients"]:
-            self._attach(spec, [descriptors.pop(0)])
-        for spec in request["waiters"]:
-            self._wait(spec, [descriptors.pop(0)])
-        config = self._config
-        context = Context(self.layout, self.cgroup)
-        ends = launch.NO_STREAMS
-        if not config["tty"]:
-            ends = launch.make_pipes(config["open_stdin"], True, True)
-        try:
-            started = launch.start(config, request["before"], request["init"], context, ends)
-        except launch.Failed as failure:
-            ends.close_ours()
-            self._remove_cgroup()
-            self._state = {"status": "failed", **failure.report}
-            self._listener_gone()
-            self.tell({"event": "failed", **failure.report})
-            self.streams.finish()
-            return
-        if started.console >= 0:
-            once = config["stdin_once"]
-            self.streams.use_terminal(started.console, stdin=config["open_stdin"], stdin_once=once)
-        else:
-            self.streams.use_pipes(*ends.ours, stdin_once=config["stdin_once"])
-        self.init_pidfd = started.pidfd
-        self.loop.watch(started.pidfd, READ, lambda events: self._exited())
-        self._state = {
-            "status": "running",
-            "pid": started.pid,
-            "pid_start": started.start_time,
-            "started_at": time.time_ns(),
-        }
-        self._write_file("running", self._state)
-        self.tell({"event": "started", "monitor": os.getpid(), **self._state}, [started.pidfd])
-        self.streams.wake_input()
-
     def _exited(self) -> None:
         result = os.waitid(os.P_PIDFD, self.init_pidfd, os.WEXITED)
         assert result is not None
@@ -302,7 +294,7 @@ class Monitor:
             "oom": oom,
             "log_error": self.streams.log_error,
         }
-        self._write_file("exit", self._state)
+        write_file(self._config["run_dir"], "exit", self._state)
         self.tell({"event": "exited", **self._state})
         self.streams.finish()
         for waiter in [waiter for waiter in self._waiters if not waiter.removed]:
@@ -310,30 +302,12 @@ class Monitor:
             waiter.answer(self._state["code"])
         self._remove_cgroup()
 
-    def _write_file(self, name: str, content: Message) -> None:
-        """Whole or not at all: written beside, then renamed."""
-        path = f"{self._config['run_dir']}/{name}"
-        descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, json.dumps(content).encode())
-        finally:
-            os.close(descriptor)
-        os.rename(f"{path}.new", path)
-
     def _remove_cgroup(self) -> None:
         for _ in range(_REMOVE_ATTEMPTS):  # the last task leaves its group a moment after it was reaped
             if cgroup.remove(self.layout, self.cgroup):
                 return
             cgroup.kill(self.layout, self.cgroup)
             time.sleep(0.002)
-
-    def _listener_gone(self) -> None:
-        self.loop.forget(self._listener.fileno())
-        self._listener.close()
-        try:
-            os.unlink(f"{self._config['run_dir']}/monitor.sock")
-        except FileNotFoundError:
-            pass
 
     def run(self) -> None:
         """Until released, and every client has what it is owed."""
@@ -369,20 +343,24 @@ class Monitor:
             self.tell({"event": "warning", "message": f"resize: {error}"})
 
     def _exec(self, message: Message, descriptors: list[int]) -> None:
-        client = _client(message["client"], descriptors[0]) if descriptors else None
+        plan, *rest = descriptors
+        client = _client(message["client"], rest[0]) if rest else None
         if self.init_pidfd < 0:
             self.tell({"event": "exec_failed", "id": message["id"], "operation": "exec", "errno": 3,
                        "message": "the container is not running", "problem": ""})  # fmt: skip
             if client is not None:
                 client.close()
+            os.close(plan)
             return
         try:
-            self._execs[message["id"]] = Exec(self, message, client)
+            self._execs[message["id"]] = Exec(self, message, plan, client)
         except OSError as error:
             self.tell({"event": "exec_failed", "id": message["id"], "operation": "fork", "errno": error.errno or 0,
                        "message": str(error), "problem": ""})  # fmt: skip
             if client is not None:
                 client.close()
+        finally:
+            os.close(plan)
 
     def exec_over(self, one: Exec) -> None:
         self._execs.pop(one.id, None)

@@ -1,8 +1,8 @@
 """The operations a plan is made of: small values that describe and execute themselves.
 
-Two kinds: those a monitor carries out before its container exists (`MonitorOperation`s: cgroups, id maps, links), and
-those of init, between clone(2) and execve(2). A plan travels as JSON lists `[name, field, …]`. What init does to paths
-inside goes through openat2 below the new root: until the pivot every one of them is hostile.
+Init carries them out between clone(2) and execve(2); those outside of a remapped container (cgroups, id maps, links)
+its monitor. A plan travels as JSON lists `[name, field, …]`. What init does to paths inside goes through openat2 below
+the new root: until the pivot every one of them is hostile.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Context:
         self.layout = layout
         self.cgroup = cgroup_name
         self.pid = 0  # of init, for the monitor's operations
+        self.route: rtnetlink.RouteSocket | None = None  # of the host's network namespace
         self.sync: socket.socket | None = None  # init's end of the wire to the monitor
         self.root = -1  # O_PATH descriptor of the new root
         self.executable = ""
@@ -47,7 +48,7 @@ class Operation(Protocol):
     def execute(self, context: Context) -> None: ...
 
 
-# --- the monitor's own, outside the container ---
+# --- outside the container ---
 
 
 class MakeCgroup(NamedTuple):
@@ -103,8 +104,15 @@ class MakeVeth(NamedTuple):
         return f"make veth {self.host_name} on bridge {self.bridge_index}, {self.name} inside"
 
     def execute(self, context: Context) -> None:
-        with rtnetlink.RouteSocket() as route:
-            route.create_veth(*self[:5], context.pid, self.hairpin)
+        assert context.route is not None
+        if context.pid:
+            context.route.create_veth(*self[:5], (rtnetlink.IFLA_NET_NS_PID, context.pid), self.hairpin)
+            return
+        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            context.route.create_veth(*self[:5], (rtnetlink.IFLA_NET_NS_FD, own), self.hairpin)
+        finally:
+            os.close(own)
 
 
 # --- init: identity and namespaces ---
@@ -148,7 +156,7 @@ class JoinNamespace(NamedTuple):
 
 
 class AwaitMonitor(NamedTuple):
-    """Until the monitor has written the maps and made the links."""
+    """Until the monitor has written the id maps and made the links."""
 
     def describe(self) -> str:
         return "wait for the monitor"

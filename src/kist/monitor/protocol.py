@@ -17,7 +17,7 @@ from typing import Any
 VERSION = 1
 _HEAD = struct.Struct(">IB")
 _LIMIT = 64 << 20
-_MAX_FDS = 16
+_RIGHTS_SPACE = socket.CMSG_SPACE(4 * 253)  # SCM_MAX_FD (net/scm.h)
 
 Message = dict[str, Any]
 
@@ -47,6 +47,39 @@ def send(connection: socket.socket, message: Message, descriptors: list[int] | N
         connection.sendall(data[sent:], socket.MSG_NOSIGNAL)
 
 
+def receive(connection: socket.socket) -> tuple[Message, list[int]]:
+    """Exactly one message from a blocking socket; what follows stays there. Raises Closed, OSError."""
+    head, descriptors = b"", []
+    while len(head) < _HEAD.size:
+        data, ancillary, _, _ = connection.recvmsg(_HEAD.size - len(head), _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+        descriptors += _passed(ancillary)
+        if not data:
+            raise Closed
+        head += data
+    length, _ = _HEAD.unpack(head)
+    if length > _LIMIT:
+        raise Closed
+    body = bytearray(length)
+    view = memoryview(body)
+    while view:
+        count = connection.recv_into(view)
+        if not count:
+            raise Closed
+        view = view[count:]
+    return json.loads(body), descriptors
+
+
+def _passed(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came along."""
+    found: list[int] = []
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers = array.array("i")
+            numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
+            found += numbers
+    return found
+
+
 class Receiver:
     """Puts a stream of frames together again. Descriptors it holds and nobody took are closed with it."""
 
@@ -56,12 +89,8 @@ class Receiver:
 
     def read(self, connection: socket.socket) -> list[tuple[Message, list[int]]]:
         """One recvmsg(2) and the messages it completed. Raises Closed at the end."""
-        data, ancillary, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC)
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                numbers = array.array("i")
-                numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
-                self._descriptors.extend(numbers)
+        data, ancillary, _, _ = connection.recvmsg(1 << 16, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+        self._descriptors.extend(_passed(ancillary))
         if not data:
             raise Closed
         self._data += data

@@ -1,14 +1,15 @@
 """From an OCI configuration to the operations that make it true. Pure: nothing here touches the kernel.
 
-The order is what matters: cgroups before anything else, mounts before the pivot, paths masked after it, the network
-once the monitor has made the links, identity and capabilities last, and the seccomp filter in the very last step.
+The order is what matters: cgroups and links before anything else, while init still sees the host, mounts before the
+pivot, paths masked after it, identity and capabilities last, and the seccomp filter in the very last step.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import stat
-from typing import Any
+from typing import Any, NamedTuple
 
 from kist.kernel import caps, const, process
 from kist.kernel.cgroup import Layout
@@ -57,14 +58,25 @@ _SYMLINKS = (
 )
 
 
-def launch_message(request: LaunchRequest, layout: Layout) -> dict[str, Any]:
-    """The message that starts a container: what the monitor must know, its operations, init's operations."""
-    return {
+class Start(NamedTuple):
+    """A message to a monitor, and the plan that it passes on unread to the process it makes."""
+
+    message: dict[str, Any]
+    plan: bytes
+
+
+def launch(request: LaunchRequest, layout: Layout) -> Start:
+    """What starts a container: what the monitor must know, its own operations, and apart from them init's."""
+    message = {
         "command": "launch",
         "config": _config(request),
         "before": do.encode(monitor_operations(request, layout)),
-        "init": do.encode(init_operations(request, layout)),
     }
+    return Start(message, _encode(init_operations(request, layout)))
+
+
+def _encode(operations: list[do.Operation]) -> bytes:
+    return json.dumps(do.encode(operations), separators=(",", ":")).encode()
 
 
 def _config(request: LaunchRequest) -> dict[str, Any]:
@@ -85,6 +97,7 @@ def _config(request: LaunchRequest) -> dict[str, Any]:
         "clone_flags": flags,
         "pid_namespace": pid_path,
         "shares_pids": not own_pids,
+        "links": bool(request.links),
         "log": {
             "path": request.log.path,
             "max_size": request.log.max_size,
@@ -95,31 +108,46 @@ def _config(request: LaunchRequest) -> dict[str, Any]:
 
 
 def monitor_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
-    """Outside the container: cgroups and limits, id maps, links."""
+    """What only the monitor may do: all outside of the container when init is in a user namespace, else nothing.
+
+    What the monitor does not do it does not carry in memory for as long as the container lives.
+    """
     linux = request.spec.linux
-    found: list[do.Operation] = [do.MakeCgroup(request.cgroup)]
-    found += cgroups.writes(layout, request.cgroup, linux.resources or oci.Resources())
-    if linux.uid_mappings:
-        uids = [[one.container_id, one.host_id, one.size] for one in linux.uid_mappings]
-        gids = [[one.container_id, one.host_id, one.size] for one in linux.gid_mappings]
-        found.append(do.WriteIdMaps(uids, gids))
-    found += [
+    if not _remapped(request.spec):
+        return []
+    uids = [[one.container_id, one.host_id, one.size] for one in linux.uid_mappings]
+    gids = [[one.container_id, one.host_id, one.size] for one in linux.gid_mappings]
+    return [*_cgroup(request, layout), do.WriteIdMaps(uids, gids), *_links(request)]
+
+
+def _remapped(spec: oci.Spec) -> bool:
+    return any(namespace.type == "user" and not namespace.path for namespace in spec.linux.namespaces)
+
+
+def _cgroup(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
+    limits = cgroups.writes(layout, request.cgroup, request.spec.linux.resources or oci.Resources())
+    return [do.MakeCgroup(request.cgroup), *limits]
+
+
+def _links(request: LaunchRequest) -> list[do.Operation]:
+    return [
         do.MakeVeth(link.host_name, link.bridge_index, link.name, link.mac, link.mtu, link.hairpin)
         for link in request.links
     ]
-    return found
 
 
 def init_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
-    """Inside: everything between clone and exec."""
+    """Everything between clone and exec."""
     spec = request.spec
     own = {namespace.type for namespace in spec.linux.namespaces if not namespace.path}
+    outside = [] if _remapped(spec) else [*_cgroup(request, layout), *_links(request)]
     return [
+        *outside,
         do.JoinCgroup(request.cgroup),
         *_namespaces(spec, own),
         *_root(request, layout),
         *_identity(spec, own),
-        *_network(request, "user" not in own),
+        *_network(request),
         *[do.SetSysctl(key, value) for key, value in spec.linux.sysctl.items()],
         *_confine(spec),
         *_process(request),
@@ -240,8 +268,8 @@ def _identity(spec: oci.Spec, own: set[str]) -> list[do.Operation]:
     return found
 
 
-def _network(request: LaunchRequest, wait: bool) -> list[do.Operation]:
-    found: list[do.Operation] = [do.AwaitMonitor()] if wait else []
+def _network(request: LaunchRequest) -> list[do.Operation]:
+    found: list[do.Operation] = []
     for link in request.links:
         gateways = [gateway for gateway in (link.gateway4, link.gateway6) if gateway]
         found.append(do.ConfigureLink(link.name, list(link.addresses), gateways))
@@ -302,8 +330,8 @@ def _steps(
     return found
 
 
-def exec_message(request: ExecRequest, shares: dict[str, bool]) -> dict[str, Any]:
-    """The message that starts an exec. `shares`: namespaces of the container that are the host's (not joined)."""
+def exec_start(request: ExecRequest, shares: dict[str, bool]) -> Start:
+    """What starts an exec. `shares`: namespaces of the container that are the host's (not joined)."""
     namespaces = 0
     for name, flag in NAMESPACES.items():
         if not shares.get(name) and (name != "user" or request.user_namespace):
@@ -322,7 +350,7 @@ def exec_message(request: ExecRequest, shares: dict[str, bool]) -> dict[str, Any
     if request.tty:
         plan.append(do.OpenConsole(*request.console_size, False))
     plan += _steps(process_spec, request.user, request.extra_groups, request.seccomp_program, request.seccomp_flags, "")
-    return {
+    message = {
         "command": "exec",
         "id": request.exec_id,
         "config": {
@@ -332,8 +360,8 @@ def exec_message(request: ExecRequest, shares: dict[str, bool]) -> dict[str, Any
             "stderr": request.stderr,
             "namespaces": namespaces,
         },
-        "plan": do.encode(plan),
     }
+    return Start(message, _encode(plan))
 
 
 def rlimit_names() -> frozenset[str]:

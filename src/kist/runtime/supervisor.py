@@ -14,7 +14,8 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from kist.kernel import process
 from kist.model.errors import KistError, Unavailable
 from kist.monitor import protocol
 from kist.monitor.protocol import Receiver
+from kist.runtime.plan import Start
 
 log = logging.getLogger(__name__)
 Message = dict[str, Any]  # of the protocol between kistd and monitors
 EventHandler = Callable[[Message, list[int]], None]
 _START_SECONDS = 20.0
+_AT_ONCE = 64  # clients and waiters in one message: the kernel passes at most 253 descriptors
 
 
 class AttachClient(msgspec.Struct, frozen=True):
@@ -59,6 +62,9 @@ class WaitClient(msgspec.Struct, frozen=True):
     descriptor: int
     removed: bool
 
+    def message(self) -> Message:
+        return {"removed": self.removed}
+
 
 class LaunchFailed(Exception):
     """A plan failed. `operation`, `errno`, `message` as the kernel has it; `problem` in the container's terms."""
@@ -69,6 +75,17 @@ class LaunchFailed(Exception):
         self.errno: int = report.get("errno", 0)
         self.message: str = report.get("message", "")
         self.problem: str = report.get("problem", "")
+
+
+@contextmanager
+def plan_file(steps: bytes) -> Iterator[int]:
+    """A plan as a descriptor: a monitor passes it on without ever having it in memory."""
+    memory = os.memfd_create("kist-plan")
+    try:
+        os.write(memory, steps)
+        yield memory
+    finally:
+        os.close(memory)
 
 
 class MonitorHandle:
@@ -192,7 +209,7 @@ class Supervisor:
 
     async def launch(
         self,
-        message: Message,
+        start: Start,
         clients: Sequence[AttachClient],
         waiters: Sequence[WaitClient],
         on_event: EventHandler,
@@ -204,14 +221,19 @@ class Supervisor:
         with theirs:
             await self._fork(theirs.fileno())
         handle = MonitorHandle(ours, on_event, on_lost)
-        handle.send(
-            {
-                **message,
-                "clients": [client.message() for client in clients],
-                "waiters": [{"removed": waiter.removed} for waiter in waiters],
-            },
-            [client.descriptor for client in clients] + [waiter.descriptor for waiter in waiters],
-        )
+        first, later = clients[:_AT_ONCE], clients[_AT_ONCE:]
+        message = {
+            **start.message,
+            "clients": [client.message() for client in first],
+            "waiters": [waiter.message() for waiter in waiters[:_AT_ONCE]],
+        }
+        with plan_file(start.plan) as unread:
+            held = [*(one.descriptor for one in first), *(one.descriptor for one in waiters[:_AT_ONCE])]
+            handle.send(message, [unread, *held])
+        for client in later:
+            handle.send({"command": "attach", **client.message()}, [client.descriptor])
+        for waiter in waiters[_AT_ONCE:]:
+            handle.send({"command": "wait", **waiter.message()}, [waiter.descriptor])
         return handle
 
     async def _fork(self, descriptor: int) -> None:

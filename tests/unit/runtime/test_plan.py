@@ -61,8 +61,8 @@ def names(spec: oci.Spec, layout: Layout = HYBRID) -> list[str]:
 
 def test_the_order_of_a_start() -> None:
     found = names(spec_of())
-    order = ["JoinCgroup", "Unshare", "IsolateMounts", "MountRoot", "MountInside", "MakeDevice", "PivotRoot",
-             "SetHostname", "AwaitMonitor", "RaiseLoopback", "SetSysctl", "ReadonlyPath", "MaskPath", "ResolveUser",
+    order = ["MakeCgroup", "WriteControl", "JoinCgroup", "Unshare", "IsolateMounts", "MountRoot", "MountInside", "MakeDevice", "PivotRoot",
+             "SetHostname", "RaiseLoopback", "SetSysctl", "ReadonlyPath", "MaskPath", "ResolveUser",
              "ChangeDirectory", "DropBounding", "BecomeUser", "SetCapabilities", "FindExecutable",
              "ParentDeathSignal", "Execute"]  # fmt: skip
     positions = [found.index(name) for name in order]
@@ -81,7 +81,7 @@ def test_a_plan_survives_its_journey() -> None:
 
 
 def test_the_default_device_rules_refuse_everything_first() -> None:
-    writes = [one for one in plan.monitor_operations(request(spec_of()), HYBRID) if isinstance(one, do.WriteControl)]
+    writes = [one for one in plan.init_operations(request(spec_of()), HYBRID) if isinstance(one, do.WriteControl)]
     devices = [(one.path.rsplit("/", 1)[1], one.value) for one in writes if "devices" in one.path]
     assert devices[0] == ("devices.deny", "a")
     assert ("devices.allow", "c 1:3 rwm") in devices
@@ -99,7 +99,7 @@ def test_limits_on_both_kinds_of_hosts(layout: Layout, expected: dict[str, str])
     host = HostConfig(network_mode="bridge", memory=64 << 20, nano_cpus=500_000_000, pids_limit=9)
     found = {
         one.path.rsplit("/", 1)[1]: one.value
-        for one in plan.monitor_operations(request(spec_of(host)), layout)
+        for one in plan.init_operations(request(spec_of(host)), layout)
         if isinstance(one, do.WriteControl)
     }
     assert expected.items() <= found.items()

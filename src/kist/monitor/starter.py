@@ -1,0 +1,129 @@
+"""What brings a container to life and is gone once it runs: a fork of its monitor, so that the monitor stays small.
+
+A page that a forked process writes to is its own from then on, and in Python a reference count is a write. What a
+start touches would stay with the monitor for as long as the container lives (1.3 MiB measured). So the monitor forks
+once more: the starter reads the request, carries the plan out, clones init as the monitor's child (CLONE_PARENT), tells
+kistd, hands what is left over in one message and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from typing import Any
+
+from kist.kernel import cgroup, process
+from kist.logs.writer import open_log
+from kist.monitor import launch, protocol
+from kist.monitor.operations import Context
+from kist.monitor.protocol import Message
+
+# What the monitor goes on with, in the order in which it is handed over; -1 for what is not there travels as absence.
+HANDED = ("listener", "init", "log", "stdin", "stdout", "stderr", "console")
+
+
+def start(connection: socket.socket, layout: cgroup.Layout) -> tuple[Message, list[int]] | None:
+    """The monitor's half: forks the starter and takes over what it made. None when there was nothing to be started.
+
+    The message has `config`, `state`, `clients`, `waiters` and `handed`, the names of the first descriptors; those of
+    the clients and of the waiters follow.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _run(connection, layout, theirs)
+    theirs.close()
+    try:
+        return protocol.receive(ours)
+    except (protocol.Closed, OSError):
+        return None
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+
+
+def _run(connection: socket.socket, layout: cgroup.Layout, wire: socket.socket) -> None:
+    """The starter's life; it never returns."""
+    status = 1
+    try:
+        process.set_name("kist-starter")
+        request, descriptors = protocol.receive(connection)
+        _start(connection, layout, wire, request, descriptors)
+        status = 0
+    except (protocol.Closed, OSError):
+        pass  # kistd went before it said what to start
+    finally:
+        os._exit(status)
+
+
+def _start(
+    connection: socket.socket, layout: cgroup.Layout, wire: socket.socket, request: Message, descriptors: list[int]
+) -> None:
+    """The first descriptor is init's plan, the others are those of clients and waiters."""
+    plan, *others = descriptors
+    config = request["config"]
+    kept = dict.fromkeys(HANDED, -1)
+    try:
+        kept["listener"] = _listen(config["run_dir"])
+        kept["log"] = open_log(config["log"]["path"]) if config["log"]["path"] else -1
+        started = _launch(config, request["before"], plan, Context(layout, config["cgroup"]), kept)
+    except launch.Failed as failure:
+        state: Message = {"status": "failed", **failure.report}
+        kept["init"] = failure.init
+    except OSError as error:
+        state = {"status": "failed", **launch.report("prepare the start", error)}
+    else:
+        state = {"status": "running", "pid": started.pid, "pid_start": started.start_time, "started_at": time.time_ns()}
+        write_file(config["run_dir"], "running", state)
+        protocol.send(connection, {"event": "started", "monitor": os.getppid(), **state}, [started.pidfd])
+    handed = [name for name in HANDED if kept[name] >= 0]
+    message = {
+        "config": {key: config[key] for key in ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log")},
+        "state": state,
+        "clients": request["clients"],
+        "waiters": request["waiters"],
+        "handed": handed,
+    }
+    protocol.send(wire, message, [*(kept[name] for name in handed), *others])
+
+
+def _launch(
+    config: dict[str, Any], before: list[Any], plan: int, context: Context, kept: dict[str, int]
+) -> launch.Started:
+    ends = launch.NO_STREAMS
+    if not config["tty"]:
+        ends = launch.make_pipes(config["open_stdin"], True, True)
+    try:
+        started = launch.start(config, before, plan, context, ends)
+    except launch.Failed:
+        ends.close_ours()
+        raise
+    kept["init"], kept["console"] = started.pidfd, started.console
+    kept["stdin"], kept["stdout"], kept["stderr"] = ends.ours
+    return started
+
+
+def _listen(run_dir: str) -> int:
+    """The socket the next kistd connects to. Bound through a descriptor: a path may be longer than sun_path."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/monitor.sock")
+    finally:
+        os.close(directory)
+    listener.listen(4)
+    listener.setblocking(False)
+    return listener.detach()
+
+
+def write_file(directory: str, name: str, content: Message) -> None:
+    """Whole or not at all: written beside, then renamed."""
+    path = f"{directory}/{name}"
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, json.dumps(content).encode())
+    finally:
+        os.close(descriptor)
+    os.rename(f"{path}.new", path)
