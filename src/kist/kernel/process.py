@@ -20,7 +20,6 @@ from kist.kernel.const import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
-    PR_SET_NAME,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
     SYS_CLOSE_RANGE,
@@ -62,14 +61,15 @@ def set_child_subreaper() -> None:
 
 
 def set_name(name: str) -> None:
-    """The name `ps` shows, at most 15 bytes."""
-    check(libc.syscall(_SYS_PRCTL, PR_SET_NAME, name.encode()[:15] + b"\0", 0, 0, 0), "prctl PR_SET_NAME", name)
+    """The name `ps` shows, at most 15 bytes (proc_pid_comm(5))."""
+    descriptor = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(descriptor, name.encode())
+    os.close(descriptor)
 
 
 # Dispositions that the interpreter, the zygote or the monitor changed; all others are as at exec.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM)
 _CLOSE_RANGE_CLOEXEC = 4  # linux/close_range.h
-_SYS_PRCTL = 157 if os.uname().machine == "x86_64" else 167
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:

@@ -40,15 +40,25 @@ def rights(descriptors: list[int]) -> list[tuple[int, int, bytes]]:
 
 def send(connection: socket.socket, message: Message, descriptors: list[int] | None = None) -> None:
     """Sends a whole message on a blocking socket. Raises OSError."""
-    fds = descriptors or []
-    data = pack(message, len(fds))
-    sent = connection.sendmsg([data], rights(fds), socket.MSG_NOSIGNAL)
+    send_frame(connection, json.dumps(message, separators=(",", ":")).encode(), descriptors or [])
+
+
+def send_frame(connection: socket.socket, body: bytes, descriptors: list[int]) -> None:
+    """The same of bytes."""
+    data = _HEAD.pack(len(body), len(descriptors)) + body
+    sent = connection.sendmsg([data], rights(descriptors), socket.MSG_NOSIGNAL)
     if sent < len(data):
         connection.sendall(data[sent:], socket.MSG_NOSIGNAL)
 
 
 def receive(connection: socket.socket) -> tuple[Message, list[int]]:
     """Exactly one message from a blocking socket; what follows stays there. Raises Closed, OSError."""
+    body, descriptors = receive_frame(connection)
+    return json.loads(body), descriptors
+
+
+def receive_frame(connection: socket.socket) -> tuple[bytearray, list[int]]:
+    """The same before it is decoded."""
     head, descriptors = b"", []
     while len(head) < _HEAD.size:
         data, ancillary, _, _ = connection.recvmsg(_HEAD.size - len(head), _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
@@ -66,7 +76,7 @@ def receive(connection: socket.socket) -> tuple[Message, list[int]]:
         if not count:
             raise Closed
         view = view[count:]
-    return json.loads(body), descriptors
+    return body, descriptors
 
 
 def _passed(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -9,6 +9,7 @@ kistd, hands what is left over in one message and ends.
 from __future__ import annotations
 
 import json
+import marshal  # between two forks of one interpreter, and far smaller than json to whoever reads it
 import os
 import socket
 import time
@@ -36,7 +37,8 @@ def start(connection: socket.socket, layout: cgroup.Layout) -> tuple[Message, li
         _run(connection, layout, theirs)
     theirs.close()
     try:
-        return protocol.receive(ours)
+        body, descriptors = protocol.receive_frame(ours)
+        return marshal.loads(body), descriptors
     except (protocol.Closed, OSError):
         return None
     finally:
@@ -86,7 +88,7 @@ def _start(
         "waiters": request["waiters"],
         "handed": handed,
     }
-    protocol.send(wire, message, [*(kept[name] for name in handed), *others])
+    protocol.send_frame(wire, marshal.dumps(message), [*(kept[name] for name in handed), *others])
 
 
 def _launch(

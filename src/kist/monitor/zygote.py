@@ -8,6 +8,7 @@ monitor. It runs from a sealed copy of the interpreter, so that a container sees
 
 from __future__ import annotations
 
+import _signal
 import gc
 import os
 import signal
@@ -18,6 +19,8 @@ from kist.kernel import cgroup, process
 from kist.monitor import monitor
 
 CONTROL = 3
+_DESCRIPTORS = 64  # more than this process ever has open
+_DEFAULT = int(signal.SIG_DFL)
 
 
 class _NoImports:
@@ -39,6 +42,7 @@ def main(cgroup_name: str) -> None:
     cgroup.make(layout, cgroup_name)
     cgroup.join(layout, cgroup_name)
     os.setsid()
+    process.close_all_but({CONTROL})
     control = socket.socket(fileno=CONTROL)
     sys.meta_path[:] = [_NoImports]
     sys.path.clear()
@@ -55,17 +59,18 @@ def main(cgroup_name: str) -> None:
             return
         pid = os.fork()
         if pid == 0:
-            _become_monitor(control, descriptors[0], layout)
+            _become_monitor(descriptors[0], layout)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _become_monitor(control: socket.socket, descriptor: int, layout: cgroup.Layout) -> None:
+def _become_monitor(descriptor: int, layout: cgroup.Layout) -> None:
+    """Takes the plainest way to everything: what this touches is memory of every container (see `starter`)."""
     status = 1
     try:
-        control.close()
-        process.close_all_but({descriptor})
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.closerange(CONTROL, descriptor)
+        os.closerange(descriptor + 1, _DESCRIPTORS)
+        _signal.signal(signal.SIGCHLD, _DEFAULT)  # signal.signal would go through half of the enum module
         os.setsid()
         process.set_name("kist-monitor")
         monitor.main(socket.socket(fileno=descriptor), layout)
