@@ -83,13 +83,21 @@ def test_an_attached_run_does_not_notice_a_new_kistd(own_engine: Kistd) -> None:
 
 def test_an_automatic_removal_is_made_by_the_next_kistd(own_engine: Kistd) -> None:
     client = subprocess.Popen(
-        ["docker", "-H", own_engine.host, "run", "--rm", "busybox", "sh", "-c", "sleep 0.8; exit 4"]
+        ["docker", "-H", own_engine.host, "run", "--rm", "-i", "busybox", "sh", "-c", "echo up; read x; exit 4"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
-    time.sleep(0.4)
+    assert client.stdin is not None
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"up\n"
+    time.sleep(0.2)  # for docker to have what start answers
     own_engine.kill()
-    time.sleep(0.8)
+    client.stdin.write(b"now\n")
+    client.stdin.close()
+    time.sleep(0.5)
     own_engine.start()
     assert client.wait(20) == 4
+    client.stdout.close()
     assert own_engine.ok("ps", "-aq") == ""
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 # linux/netlink.h
 NLMSG_ERROR, NLMSG_DONE = 2, 3
+_RAW = int(socket.SOCK_RAW | socket.SOCK_CLOEXEC)
+_ANSWER = 1 << 16  # the kernel fills at most half of it
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x01, 0x04, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
@@ -54,7 +56,7 @@ class NetlinkSocket:
     """A socket that asks and waits for the answer. Not for use by two threads."""
 
     def __init__(self, protocol: int) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket = socket.socket(socket.AF_NETLINK, _RAW, protocol)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.bind((0, 0))
         self._sequence = 0
@@ -92,7 +94,7 @@ class NetlinkSocket:
     def _acknowledged(self, waiting: set[int]) -> None:
         failure: OSError | None = None
         while waiting:
-            data = self._socket.recv(1 << 18)
+            data = self._socket.recv(_ANSWER)
             for kind, flags, sequence, body in _messages(data):
                 if kind != NLMSG_ERROR or sequence not in waiting:
                     continue
@@ -109,7 +111,7 @@ class NetlinkSocket:
     def _drain(self) -> None:
         self._socket.setblocking(False)
         try:
-            while self._socket.recv(1 << 18):
+            while self._socket.recv(_ANSWER):
                 continue
         except BlockingIOError:
             pass
@@ -122,7 +124,7 @@ class NetlinkSocket:
         self._socket.send(message(kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence, body))
         found: list[bytes] = []
         while True:
-            for answer, flags, sequence, payload in _messages(self._socket.recv(1 << 18)):
+            for answer, flags, sequence, payload in _messages(self._socket.recv(_ANSWER)):
                 if sequence != self._sequence:
                     continue
                 if answer == NLMSG_DONE:

@@ -56,33 +56,24 @@ def split(path: str) -> list[str]:
 def make_directories(root: int, path: str, mode: int = 0o755, uid: int = -1, gid: int = -1) -> int:
     """Makes the directories of a path that are missing; an O_PATH descriptor of the last. Raises OSError.
 
-    Each component is opened in the root before the next is made, so a link leads nowhere outside.
+    A parent is opened in the root before anything is made in it, so a link leads nowhere outside.
     """
-    parts = split(path)
     try:
         return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
-        pass
-    for depth in range(1, len(parts) + 1):
-        prefix = "/".join(parts[:depth])
-        try:
-            os.close(open_in_root(root, prefix, os.O_PATH | os.O_DIRECTORY))
-        except FileNotFoundError:
-            _make_in_parent(root, "/".join(parts[: depth - 1]), parts[depth - 1], mode, uid, gid)
-    return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
-
-
-def _make_in_parent(root: int, parent: str, name: str, mode: int, uid: int, gid: int) -> None:
-    directory = open_in_root(root, parent, os.O_PATH | os.O_DIRECTORY)
+        parts = split(path)
+        if not parts:
+            raise
+    parent = make_directories(root, "/".join(parts[:-1]), mode, uid, gid)
     try:
-        try:
-            os.mkdir(name, mode, dir_fd=directory)
-        except FileExistsError as error:  # a link that leads nowhere: not ours to follow or replace
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), f"mkdir {parent}/{name}") from error
+        os.mkdir(parts[-1], mode, dir_fd=parent)
         if uid >= 0 or gid >= 0:
-            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+            os.chown(parts[-1], uid, gid, dir_fd=parent, follow_symlinks=False)
+    except FileExistsError:
+        pass  # `..`, made by somebody else, or a link that leads nowhere: not ours to follow or replace, ENOENT follows
     finally:
-        os.close(directory)
+        os.close(parent)
+    return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
 
 
 def make_mountpoint(root: int, path: str, directory: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import errno
 import fcntl
 import os
@@ -60,6 +61,11 @@ def set_child_subreaper() -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
 
 
+def default_signal(number: int) -> None:
+    """The default disposition of a signal (signal(7))."""
+    _signal.signal(number, _DEFAULT)
+
+
 def set_name(name: str) -> None:
     """The name `ps` shows, at most 15 bytes (proc_pid_comm(5))."""
     descriptor = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
@@ -68,7 +74,12 @@ def set_name(name: str) -> None:
 
 
 # Dispositions that the interpreter, the zygote or the monitor changed; all others are as at exec.
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM)
+_IGNORED_BY_PYTHON = (
+    *(int(signal.SIGPIPE), int(signal.SIGXFSZ), int(signal.SIGINT)),
+    *(int(signal.SIGCHLD), int(signal.SIGHUP), int(signal.SIGTERM)),
+)
+# The functions below the signal module's, with plain numbers: its own go through half of the enum module.
+_DEFAULT, _SET_MASK = int(signal.SIG_DFL), int(signal.SIG_SETMASK)
 _CLOSE_RANGE_CLOEXEC = 4  # linux/close_range.h
 
 
@@ -98,8 +109,8 @@ def reset_inherited_state() -> None:
     Python ignores SIGPIPE and SIGXFSZ; a program that inherits that does not die when its reader does.
     """
     for number in _IGNORED_BY_PYTHON:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _signal.signal(number, _DEFAULT)
+    _signal.pthread_sigmask(_SET_MASK, ())
     os.umask(0o022)
 
 

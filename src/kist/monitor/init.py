@@ -10,22 +10,21 @@ import json
 import os
 import socket
 
-from kist.monitor.operations import Context, decode
+from kist.monitor.operations import Context, Operation, decode
 
 
 def run(plan: int, context: Context, stdio: tuple[int, int, int]) -> None:
     """Never returns: the process becomes the container's, or ends with status 1 after telling why."""
-    current = "take over the streams"
+    current: Operation | None = None
     try:
         for target, descriptor in enumerate(stdio):
             if descriptor >= 0:
                 os.dup2(descriptor, target)
         for operation in decode(json.loads(os.pread(plan, os.fstat(plan).st_size, 0))):
-            current = operation.describe()
+            current = operation
             operation.execute(context)
-        current = "execute"
     except BaseException as error:
-        tell(context.sync, current, context.problem, error)
+        tell(context.sync, current.describe() if current else "take over the streams", context.problem, error)
     os._exit(1)
 
 

@@ -9,7 +9,7 @@ import socket
 from typing import Any, NamedTuple
 
 from kist.kernel import cgroup, const, ns, pidfd, rtnetlink
-from kist.monitor import init
+from kist.monitor import init, protocol
 from kist.monitor.operations import Context, Operation, decode
 from kist.monitor.protocol import Message
 
@@ -71,7 +71,7 @@ def start(config: dict[str, Any], before: list[Any], plan: int, context: Context
     """
     early, late = _split(decode(before))
     _execute(early, context)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, protocol.SEQPACKET)
     group = -1
     try:
         cgroup.make_unified(context.layout, context.cgroup)
@@ -180,7 +180,7 @@ def start_exec(
     The helper joins the cgroups and namespaces and clones with CLONE_PARENT, so that the monitor is the parent of the
     new process and the helper can go.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, protocol.SEQPACKET)
     helper = os.fork()
     if helper:
         theirs.close()

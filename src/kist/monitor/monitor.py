@@ -14,6 +14,7 @@ import socket
 import time
 
 from kist.kernel import cgroup
+from kist.kernel.process import set_name
 from kist.logs.writer import JsonFileWriter, NullWriter
 from kist.monitor import launch, starter
 from kist.monitor.loop import READ, Loop
@@ -24,12 +25,14 @@ from kist.monitor.streams import Client, Streams
 _REMOVE_ATTEMPTS = 50
 
 
-def main(connection: socket.socket, layout: cgroup.Layout) -> None:
-    """Serves one container until it is over and released."""
-    handed = starter.start(connection, layout)
+def main(wire: socket.socket, layout: cgroup.Layout) -> None:
+    """Serves one container until it is over and released. The connection to kistd comes by `wire`."""
+    pid, handed = starter.start(wire, layout)
     if handed is None:
         return
-    monitor = Monitor(layout, connection, *handed)
+    set_name("kist-monitor")
+    monitor = Monitor(layout, *handed)
+    os.waitpid(pid, 0)
     monitor.run()
 
 
@@ -153,9 +156,7 @@ def status_of(result: os.waitid_result) -> int:
 class Monitor:
     """`handed` and `descriptors` are what the starter left."""
 
-    def __init__(
-        self, layout: cgroup.Layout, connection: socket.socket, handed: Message, descriptors: list[int]
-    ) -> None:
+    def __init__(self, layout: cgroup.Layout, handed: Message, descriptors: list[int]) -> None:
         self.layout = layout
         self.loop = Loop()
         self._config = handed["config"]
@@ -179,7 +180,7 @@ class Monitor:
         for spec in handed["waiters"]:
             self._wait(spec, [next(rest)])
         self._listener = socket.socket(fileno=kept["listener"]) if "listener" in kept else None
-        self.connect(connection, Receiver())
+        self.connect(socket.socket(fileno=kept["connection"]), Receiver())
         if self._state["status"] == "running":
             self._take_over(kept)
         else:

@@ -17,6 +17,11 @@ from typing import Any
 VERSION = 1
 _HEAD = struct.Struct(">IB")
 _LIMIT = 64 << 20
+# As plain numbers: arithmetic with the socket module's flags is slow Python (enum.IntFlag).
+_NO_SIGNAL, _CLOSE_ON_EXEC = int(socket.MSG_NOSIGNAL), int(socket.MSG_CMSG_CLOEXEC)
+_SOL_SOCKET, _RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
+STREAM = int(socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+SEQPACKET = int(socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 _RIGHTS_SPACE = socket.CMSG_SPACE(4 * 253)  # SCM_MAX_FD (net/scm.h)
 
 Message = dict[str, Any]
@@ -35,7 +40,7 @@ def rights(descriptors: list[int]) -> list[tuple[int, int, bytes]]:
     """Ancillary data that passes descriptors (unix(7))."""
     if not descriptors:
         return []
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())]
+    return [(_SOL_SOCKET, _RIGHTS, array.array("i", descriptors).tobytes())]
 
 
 def send(connection: socket.socket, message: Message, descriptors: list[int] | None = None) -> None:
@@ -46,9 +51,9 @@ def send(connection: socket.socket, message: Message, descriptors: list[int] | N
 def send_frame(connection: socket.socket, body: bytes, descriptors: list[int]) -> None:
     """The same of bytes."""
     data = _HEAD.pack(len(body), len(descriptors)) + body
-    sent = connection.sendmsg([data], rights(descriptors), socket.MSG_NOSIGNAL)
+    sent = connection.sendmsg([data], rights(descriptors), _NO_SIGNAL)
     if sent < len(data):
-        connection.sendall(data[sent:], socket.MSG_NOSIGNAL)
+        connection.sendall(data[sent:], _NO_SIGNAL)
 
 
 def receive(connection: socket.socket) -> tuple[Message, list[int]]:
@@ -61,7 +66,7 @@ def receive_frame(connection: socket.socket) -> tuple[bytearray, list[int]]:
     """The same before it is decoded."""
     head, descriptors = b"", []
     while len(head) < _HEAD.size:
-        data, ancillary, _, _ = connection.recvmsg(_HEAD.size - len(head), _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = connection.recvmsg(_HEAD.size - len(head), _RIGHTS_SPACE, _CLOSE_ON_EXEC)
         descriptors += _passed(ancillary)
         if not data:
             raise Closed
@@ -83,7 +88,7 @@ def _passed(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     """The descriptors that came along."""
     found: list[int] = []
     for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if level == _SOL_SOCKET and kind == _RIGHTS:
             numbers = array.array("i")
             numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
             found += numbers
@@ -99,7 +104,7 @@ class Receiver:
 
     def read(self, connection: socket.socket) -> list[tuple[Message, list[int]]]:
         """One recvmsg(2) and the messages it completed. Raises Closed at the end."""
-        data, ancillary, _, _ = connection.recvmsg(1 << 16, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = connection.recvmsg(1 << 16, _RIGHTS_SPACE, _CLOSE_ON_EXEC)
         self._descriptors.extend(_passed(ancillary))
         if not data:
             raise Closed

@@ -22,38 +22,43 @@ from kist.monitor.operations import Context
 from kist.monitor.protocol import Message
 
 # What the monitor goes on with, in the order in which it is handed over; -1 for what is not there travels as absence.
-HANDED = ("listener", "init", "log", "stdin", "stdout", "stderr", "console")
+HANDED = ("connection", "listener", "init", "log", "stdin", "stdout", "stderr", "console")
 
 
-def start(connection: socket.socket, layout: cgroup.Layout) -> tuple[Message, list[int]] | None:
-    """The monitor's half: forks the starter and takes over what it made. None when there was nothing to be started.
+def start(wire: socket.socket, layout: cgroup.Layout) -> tuple[int, tuple[Message, list[int]] | None]:
+    """The monitor's half: forks the starter and takes over what it made. Its pid, to be reaped, and a message with
+    descriptors; None instead of those when there was nothing to be started.
 
-    The message has `config`, `state`, `clients`, `waiters` and `handed`, the names of the first descriptors; those of
-    the clients and of the waiters follow.
+    The connection to kistd comes by `wire`, as soon as there is something to do. The message has `config`, `state`,
+    `clients`, `waiters` and `handed`, the names of the first descriptors; those of clients and waiters follow.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, protocol.STREAM)
     pid = os.fork()
     if pid == 0:
-        _run(connection, layout, theirs)
+        ours.close()
+        _run(wire, layout, theirs)
+    wire.close()
     theirs.close()
     try:
         body, descriptors = protocol.receive_frame(ours)
-        return marshal.loads(body), descriptors
+        return pid, (marshal.loads(body), descriptors)
     except (protocol.Closed, OSError):
-        return None
+        return pid, None
     finally:
         ours.close()
-        os.waitpid(pid, 0)
 
 
-def _run(connection: socket.socket, layout: cgroup.Layout, wire: socket.socket) -> None:
+def _run(wire: socket.socket, layout: cgroup.Layout, monitor: socket.socket) -> None:
     """The starter's life; it never returns."""
     status = 1
     try:
         process.set_name("kist-starter")
-        request, descriptors = protocol.receive(connection)
-        _start(connection, layout, wire, request, descriptors)
-        status = 0
+        _, passed, _, _ = socket.recv_fds(wire, 16, 1)
+        if passed:
+            connection = socket.socket(fileno=passed[0])
+            request, descriptors = protocol.receive(connection)
+            _start(connection, layout, monitor, request, descriptors)
+            status = 0
     except (protocol.Closed, OSError):
         pass  # kistd went before it said what to start
     finally:
@@ -61,12 +66,12 @@ def _run(connection: socket.socket, layout: cgroup.Layout, wire: socket.socket) 
 
 
 def _start(
-    connection: socket.socket, layout: cgroup.Layout, wire: socket.socket, request: Message, descriptors: list[int]
+    connection: socket.socket, layout: cgroup.Layout, monitor: socket.socket, request: Message, descriptors: list[int]
 ) -> None:
     """The first descriptor is init's plan, the others are those of clients and waiters."""
     plan, *others = descriptors
     config = request["config"]
-    kept = dict.fromkeys(HANDED, -1)
+    kept = dict.fromkeys(HANDED, -1) | {"connection": connection.fileno()}
     try:
         kept["listener"] = _listen(config["run_dir"])
         kept["log"] = open_log(config["log"]["path"]) if config["log"]["path"] else -1
@@ -88,7 +93,7 @@ def _start(
         "waiters": request["waiters"],
         "handed": handed,
     }
-    protocol.send_frame(wire, marshal.dumps(message), [*(kept[name] for name in handed), *others])
+    protocol.send_frame(monitor, marshal.dumps(message), [*(kept[name] for name in handed), *others])
 
 
 def _launch(
@@ -109,7 +114,7 @@ def _launch(
 
 def _listen(run_dir: str) -> int:
     """The socket the next kistd connects to. Bound through a descriptor: a path may be longer than sun_path."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, protocol.STREAM)
     directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         listener.bind(f"/proc/self/fd/{directory}/monitor.sock")

@@ -1,4 +1,4 @@
-"""The zygote: a warm, small, single-threaded process that forks a monitor for each container.
+"""The zygote: a warm, small, single-threaded process that forks a monitor for each container, one ahead of demand.
 
 It reads no specification. What arrives on its socket (descriptor 3) is one byte with one descriptor, the monitor's end
 of a connection to kistd, and goes unread to the child: what the zygote decoded would be copied into every later
@@ -8,7 +8,6 @@ monitor. It runs from a sealed copy of the interpreter, so that a container sees
 
 from __future__ import annotations
 
-import _signal
 import gc
 import os
 import signal
@@ -17,10 +16,11 @@ import sys
 
 from kist.kernel import cgroup, process
 from kist.monitor import monitor
+from kist.monitor.protocol import SEQPACKET
 
 CONTROL = 3
 _DESCRIPTORS = 64  # more than this process ever has open
-_DEFAULT = int(signal.SIG_DFL)
+_CHILD = int(signal.SIGCHLD)
 
 
 class _NoImports:
@@ -50,6 +50,7 @@ def main(cgroup_name: str) -> None:
     gc.freeze()
     gc.disable()
     control.send(b"ready")
+    spare = _make_spare(layout)
     while True:
         try:
             data, descriptors, _, _ = socket.recv_fds(control, 16, 4)
@@ -57,23 +58,46 @@ def main(cgroup_name: str) -> None:
             continue
         if not data:
             return
-        pid = os.fork()
-        if pid == 0:
-            _become_monitor(descriptors[0], layout)
+        while not _hand_over(spare, descriptors):
+            spare.close()
+            spare = _make_spare(layout)
         for descriptor in descriptors:
             os.close(descriptor)
+        spare.close()
+        spare = _make_spare(layout)
 
 
-def _become_monitor(descriptor: int, layout: cgroup.Layout) -> None:
+def _make_spare(layout: cgroup.Layout) -> socket.socket:
+    """A monitor that waits for its container, and the wire to it: two forks that no start has to wait for.
+
+    It ends when this end of the wire is closed.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, SEQPACKET)
+    if os.fork() == 0:
+        _become_monitor(theirs.fileno(), layout)
+    theirs.close()
+    return ours
+
+
+def _hand_over(spare: socket.socket, descriptors: list[int]) -> bool:
+    """False when the spare is gone, which only somebody's signal brings about."""
+    try:
+        socket.send_fds(spare, [b"m"], descriptors)
+    except OSError:
+        return False
+    return True
+
+
+def _become_monitor(wire: int, layout: cgroup.Layout) -> None:
     """Takes the plainest way to everything: what this touches is memory of every container (see `starter`)."""
     status = 1
     try:
-        os.closerange(CONTROL, descriptor)
-        os.closerange(descriptor + 1, _DESCRIPTORS)
-        _signal.signal(signal.SIGCHLD, _DEFAULT)  # signal.signal would go through half of the enum module
+        os.closerange(CONTROL, wire)
+        os.closerange(wire + 1, _DESCRIPTORS)
+        process.default_signal(_CHILD)
         os.setsid()
-        process.set_name("kist-monitor")
-        monitor.main(socket.socket(fileno=descriptor), layout)
+        process.set_name("kist-spare")
+        monitor.main(socket.socket(fileno=wire), layout)
         status = 0
     finally:
         os._exit(status)

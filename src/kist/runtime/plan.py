@@ -180,7 +180,7 @@ def _root(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
     mounted_dev = False
     for mount in spec.mounts:
         if mount.type == "cgroup":
-            found += _cgroup_mounts(mount, layout)
+            found += _cgroup_mounts(mount, layout, request.cgroup)
             continue
         if not mounted_dev and mount.destination not in ("/proc", "/dev"):
             mounted_dev = True
@@ -221,8 +221,10 @@ def _mount(mount: oci.Mount) -> do.Operation:
     return do.MountInside(mount.type, mount.source, options, attributes, target)
 
 
-def _cgroup_mounts(mount: oci.Mount, layout: Layout) -> list[do.Operation]:
-    """The container's own view: its cgroup namespace's root in each hierarchy."""
+def _cgroup_mounts(mount: oci.Mount, layout: Layout, group: str) -> list[do.Operation]:
+    """The container's own group in each hierarchy, whether it has a cgroup namespace or not. A bind of the group's
+    directory shows the same as a new mount of the hierarchy in the namespace, and costs half.
+    """
     attributes, _, _ = split_options(mount.options)
     if layout.is_v2:
         return [do.MountInside("cgroup2", "cgroup", [], attributes, mount.destination)]
@@ -231,11 +233,8 @@ def _cgroup_mounts(mount: oci.Mount, layout: Layout) -> list[do.Operation]:
     ]
     for point in dict.fromkeys(layout.v1.values()):
         names = [name for name, where in layout.v1.items() if where == point]
-        options = list(names)
-        if any(name.startswith("name=") for name in names):
-            options.append("none")
         directory = point.rsplit("/", 1)[1]
-        found.append(do.MountInside("cgroup", "cgroup", options, attributes, f"{mount.destination}/{directory}"))
+        found.append(do.BindInside(f"{point}/{group}", f"{mount.destination}/{directory}", False, attributes, False, 0))
         if "," in directory or len(names) > 1:
             found += [do.MakeLink(directory, f"{mount.destination}/{name}") for name in names if name != directory]
     if attributes & const.MOUNT_ATTR_RDONLY:

@@ -286,6 +286,7 @@ def _spawn_zygote(control: int, cgroup_name: str) -> int:
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     arguments: list[Any] = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+    environment["LD_BIND_NOW"] = "1"  # symbols are bound here once, not again in every fork (ld.so(8))
     # The descriptors are moved out of the way first: 3 and 4 may be in use as sources.
     moved_control, moved_memory = os.dup(control), os.dup(memory)
     high = 100

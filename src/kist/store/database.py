@@ -67,16 +67,21 @@ class Database:
             self._connection.execute("ROLLBACK")
 
     def put(self, kind: str, key: str, value: bytes) -> None:
-        with self.transaction():
-            self._connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, key, value))
+        self._change("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, key, value))
 
     def get(self, kind: str, key: str) -> bytes | None:
         row = self._connection.execute("SELECT value FROM records WHERE kind=? AND key=?", (kind, key)).fetchone()
         return None if row is None else row[0]
 
     def delete(self, kind: str, key: str) -> None:
-        with self.transaction():
-            self._connection.execute("DELETE FROM records WHERE kind=? AND key=?", (kind, key))
+        self._change("DELETE FROM records WHERE kind=? AND key=?", (kind, key))
+
+    def _change(self, statement: str, values: tuple[object, ...]) -> None:
+        """Within a transaction part of it; alone it commits itself, which saves two statements."""
+        try:
+            self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise KistError(f"cannot write the database: {error}") from error
 
     def items(self, kind: str) -> list[tuple[str, bytes]]:
         return self._connection.execute("SELECT key, value FROM records WHERE kind=? ORDER BY key", (kind,)).fetchall()
