@@ -41,7 +41,7 @@ oracle: packages $(VENV)/.dev
 	$(BIN)/pytest tests/oracle
 
 bench: packages $(VENV)/.dev
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py --write
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

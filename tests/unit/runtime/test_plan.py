@@ -61,7 +61,8 @@ def names(spec: oci.Spec, layout: Layout = HYBRID) -> list[str]:
 
 def test_the_order_of_a_start() -> None:
     found = names(spec_of())
-    order = ["MakeCgroup", "WriteControl", "JoinCgroup", "Unshare", "IsolateMounts", "MountRoot", "MountInside", "MakeDevice", "PivotRoot",
+    order = ["MakeCgroup", "WriteControl", "JoinCgroup",
+             "Unshare", "IsolateMounts", "MountRoot", "MountInside", "MakeDevice", "PivotRoot",
              "SetHostname", "RaiseLoopback", "SetSysctl", "ReadonlyPath", "MaskPath", "ResolveUser",
              "ChangeDirectory", "DropBounding", "BecomeUser", "SetCapabilities", "FindExecutable",
              "ParentDeathSignal", "Execute"]  # fmt: skip
