@@ -1,9 +1,9 @@
 """The same work on several engines in turn (A B A B …), by the stock docker command and by plain HTTP.
 
 `python bench/run.py [--rounds N] [--starts N] [--write] [NAME=SOCKET …]` starts a private kistd, and a private dockerd
-where it is installed, takes further engines by name and socket (they need an image `busybox`), prints medians and ratios,
-and with --write records them in docs/BENCHMARKS.md. Runs as root, on a machine that has nothing else to do; both engines
-are in mount and network namespaces of the benchmark's own.
+where it is installed, takes further engines by name and socket (they need an image `busybox`), prints medians and
+ratios, and with --write records them in docs/BENCHMARKS.md. Runs as root, on a quiet machine; both
+engines are in mount and network namespaces of the benchmark's own.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from kist.kernel.rtnetlink import RouteSocket
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = shutil.which("docker") or "docker"
 PAUSE = 0.5  # seconds of quiet before a start, after which the kernel's slow paths show
+ARCHIVE = Path("/var/tmp/kist-bench-busybox.tar")
 IDLE = 100  # containers that idle while memory is taken
 OF_A_CONTAINER = ("kist-monitor", "containerd-shim")
 
@@ -213,15 +214,12 @@ def start_engines(base: str, others: list[str]) -> list[Engine]:
     os.makedirs(kist)
     command = [sys.executable, "-m", "kist.daemon.main", *flags(kist)]
     engines = [Engine("kist", f"{kist}/s", command, f"{kist}/log")]
-    connection = Unix(engines[0].socket)
-    connection.request("POST", "/kist/images/bootstrap?distribution=busybox")
-    connection.getresponse().read()
     if shutil.which("dockerd"):
         directory = f"{base}/o"
         os.makedirs(directory)
         engines.append(Engine("dockerd", f"{directory}/s", ["dockerd", *flags(directory)], f"{directory}/log"))
-        archive = engines[0].docker("save", "busybox", stdout=subprocess.PIPE).stdout
-        engines[1].docker("load", input=archive, stdout=subprocess.DEVNULL)
+    for engine in engines:
+        engine.docker("load", "-i", str(ARCHIVE), stdout=subprocess.DEVNULL)
     return [*engines, *(Engine(name, path) for name, _, path in (one.partition("=") for one in others))]
 
 
@@ -276,6 +274,21 @@ def clean(engine: Engine) -> None:
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
+def make_image() -> None:
+    """Of the distribution's own package, for which the network must be there still."""
+    if ARCHIVE.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix="kb", dir="/tmp") as base:
+        command = [sys.executable, "-m", "kist.daemon.main", *flags(base), "--bridge", "none"]
+        engine = Engine("kist", f"{base}/s", command, f"{base}/log")
+        connection = Unix(engine.socket)
+        connection.request("POST", "/kist/images/bootstrap?distribution=busybox")
+        connection.getresponse().read()
+        engine.docker("save", "-o", str(ARCHIVE), "busybox")
+        engine.stop()
+        purge(f"{base}/d", f"{base}/e")
+
+
 def isolate() -> None:
     """Starts this program again where neither engine's bridges, rules and directories are anybody else's."""
     if os.environ.get("KIST_BENCH_ISOLATED"):
@@ -297,6 +310,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("engines", nargs="*", metavar="NAME=SOCKET")
     options = parser.parse_args()
+    if not os.environ.get("KIST_BENCH_ISOLATED"):
+        make_image()
     isolate()
     base = tempfile.mkdtemp(prefix="kb", dir="/tmp")
     engines = start_engines(base, options.engines)
