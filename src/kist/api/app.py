@@ -10,6 +10,7 @@ from kist.api.compat import API_VERSION, check_version
 from kist.http.router import Router
 from kist.http.server import ClientGone, Handler, Request, Response
 from kist.model import errors
+from kist.wire.answer import Error
 from kist.wire.decode import decode
 from kist.wire.encode import dumps
 
@@ -42,7 +43,7 @@ def json_response(value: Any, status: int = 200) -> Response:
 def error_response(status: int, message: str) -> Response:
     if status == 304:
         return Response(304)
-    return json_response({"message": message}, status)
+    return json_response(Error(message=message), status)
 
 
 class App:

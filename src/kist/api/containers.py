@@ -21,6 +21,7 @@ from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wir
 from kist.model.container import ContainerRecord
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
 from kist.wire import decode
+from kist.wire.containers import ContainerCreated, ContainerWaited, Processes
 
 _FILTERS = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
@@ -126,7 +127,7 @@ class ContainerRoutes:
         networks = rest.networking_config.endpoints_config if rest.networking_config else None
         config, host, networks, warnings = compat.create(request, config, rest.host_config or HostConfig(), networks)
         created = await self._create(config, host, networks, name, request.query.get("platform", ""))
-        return json_response({"Id": created.id, "Warnings": [*warnings, *created.warnings]}, 201)
+        return json_response(ContainerCreated(id=created.id, warnings=[*warnings, *created.warnings]), 201)
 
     async def inspect(self, request: Request) -> Response:
         record = self._containers.get(request.parameters["name"])
@@ -186,7 +187,7 @@ class ContainerRoutes:
 
     async def top(self, request: Request) -> Response:
         titles, processes = self._containers.top(request.parameters["name"], request.query.get("ps_args", ""))
-        return json_response({"Titles": titles, "Processes": processes})
+        return json_response(Processes(titles=titles, processes=processes))
 
     async def wait(self, request: Request) -> Response | None:
         """The head goes out at once; the answer when it is over, by whoever is there then to give it."""
@@ -196,7 +197,7 @@ class ContainerRoutes:
         name = request.parameters["name"]
         code = self._containers.wait_now(name, condition)
         if code is not None:
-            return json_response({"StatusCode": code})
+            return json_response(ContainerWaited(status_code=code))
         record = self._containers.get(name)
         head = {"Content-Type": "application/json", "Transfer-Encoding": "chunked", "Connection": "close"}
         taken = await request.hijack(request.head(200, head))

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase as fnmatch
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from kist.api import compat
 from kist.api.app import flag, json_response
@@ -17,11 +18,11 @@ from kist.api.times import parse_timestamp
 from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.config import ContainerConfig
-from kist.model.digest import plain
 from kist.model.errors import InvalidParameter, NotFound, NotSupported
 from kist.model.image import Image
 from kist.model.reference import Reference
 from kist.model.timestamp import nanoseconds
+from kist.wire import images as wire
 from kist.wire.encode import container_config
 
 _FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
@@ -135,17 +136,17 @@ class ImageRoutes:
         for entry in image.config.history or []:
             created = entry.created or image.config.created
             entries.append(
-                {
-                    "Id": "<missing>",
-                    "Created": nanoseconds(created) // 1_000_000_000 if created else 0,
-                    "CreatedBy": entry.created_by,
-                    "Tags": None,
-                    "Size": 0 if entry.empty_layer else next(sizes, 0),
-                    "Comment": entry.comment,
-                }
+                wire.HistoryEntry(
+                    id="<missing>",
+                    created=nanoseconds(created) // 1_000_000_000 if created else 0,
+                    created_by=entry.created_by,
+                    tags=None,
+                    size=0 if entry.empty_layer else next(sizes, 0),
+                    comment=entry.comment,
+                )
             )
         if entries:
-            entries[-1] |= {"Id": image.id, "Tags": list(image.tags) or None}
+            entries[-1] = msgspec.structs.replace(entries[-1], id=str(image.id), tags=list(image.tags) or None)
         return json_response(entries[::-1])
 
     async def tag(self, request: Request) -> Response:
@@ -175,7 +176,8 @@ class ImageRoutes:
             )
 
         deleted, freed = await self._images.prune(dangling=dangling is not False, keep=keep)
-        return json_response({"ImagesDeleted": [_deleted(one) for one in deleted] or None, "SpaceReclaimed": freed})
+        told = [_deleted(one) for one in deleted] or None
+        return json_response(wire.ImagesPruned(images_deleted=told, space_reclaimed=freed))
 
     async def create(self, request: Request) -> Response | None:
         """Pull (fromImage) comes with registries; import (fromSrc) works."""
@@ -227,9 +229,8 @@ class ImageRoutes:
         return None
 
 
-def _deleted(one: Any) -> dict[str, str]:
-    data: dict[str, str] = msgspec.to_builtins(one, enc_hook=plain)
-    return {key.capitalize(): value for key, value in data.items() if value}
+def _deleted(one: Any) -> wire.ImageDeleted:
+    return wire.ImageDeleted(untagged=one.untagged or UNSET, deleted=one.deleted or UNSET)
 
 
 def _matches_reference(tag: str, patterns: list[str]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec import UNSET
 
 from kist.api.app import json_response
 from kist.api.filters import boolean, match_labels, parse_filters
@@ -12,6 +14,7 @@ from kist.http.server import Request, Response
 from kist.model.container import ContainerRecord
 from kist.model.errors import Forbidden, NotSupported
 from kist.model.network import Network
+from kist.wire import networks as wire
 
 _FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 
@@ -64,44 +67,44 @@ class NetworkRoutes:
 
     async def prune(self, request: Request) -> Response:
         parse_filters(request, frozenset({"label", "label!", "until"}))
-        return json_response({"NetworksDeleted": None})
+        return json_response(wire.NetworksPruned(networks_deleted=None))
 
     async def unsupported(self, request: Request) -> Response:
         raise NotSupported("user-defined networks are not supported by this engine yet")
 
     @staticmethod
-    def _render(network: Network, records: list[ContainerRecord]) -> dict[str, Any]:
-        pools = [{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else []
+    def _render(network: Network, records: list[ContainerRecord]) -> wire.Network:
+        pools = [wire.IPAMConfig(subnet=network.subnet, gateway=network.gateway or UNSET)] if network.subnet else []
         attached = {
-            record.id: {
-                "Name": record.name,
-                "EndpointID": endpoint.id,
-                "MacAddress": endpoint.mac,
-                "IPv4Address": f"{endpoint.address}/{endpoint.prefix}",
-                "IPv6Address": "",
-            }
+            record.id: wire.NetworkContainer(
+                name=record.name,
+                endpoint_id=endpoint.id,
+                mac_address=endpoint.mac,
+                ipv4_address=f"{endpoint.address}/{endpoint.prefix}",
+                ipv6_address="",
+            )
             for record in records
             for endpoint in record.endpoints
             if endpoint.network == network.name
         }
-        return {
-            "Name": network.name,
-            "Id": network.id,
-            "Created": network.created,
-            "Scope": "local",
-            "Driver": network.driver,
-            "EnableIPv4": True,
-            "EnableIPv6": False,
-            "IPAM": {"Driver": "default", "Options": None, "Config": pools},
-            "Internal": network.internal,
-            "Attachable": False,
-            "Ingress": False,
-            "ConfigFrom": {"Network": ""},
-            "ConfigOnly": False,
-            "Containers": attached,
-            "Options": _options(network),
-            "Labels": network.labels,
-        }
+        return wire.Network(
+            name=network.name,
+            id=network.id,
+            created=network.created,
+            scope="local",
+            driver=network.driver,
+            enable_ipv4=True,
+            enable_ipv6=False,
+            ipam=wire.IPAM(driver="default", options=None, config=pools),
+            internal=network.internal,
+            attachable=False,
+            ingress=False,
+            config_from=wire.ConfigReference(network=""),
+            config_only=False,
+            containers=attached,
+            options=_options(network),
+            labels=network.labels,
+        )
 
 
 def _options(network: Network) -> dict[str, str]:

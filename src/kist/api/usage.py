@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from kist.api import render
 from kist.model.container import ContainerRecord
 from kist.model.image import Image
 from kist.model.volume import Volume
+from kist.wire import networks as wire
 
 
 class Images(Protocol):
@@ -70,6 +73,8 @@ class DiskUsage:
             summaries.append({**render.image_summary(image, list(image.tags), count), "SharedSize": shared})
         return {"LayersSize": sum(layers.values()), "Images": summaries}
 
-    async def _of_volume(self, volume: Volume) -> dict[str, Any]:
-        usage = {"RefCount": self._volumes.user_count(volume.name), "Size": await self._volumes.size(volume.name)}
-        return {**render.volume(volume), "UsageData": usage}
+    async def _of_volume(self, volume: Volume) -> wire.Volume:
+        usage = wire.VolumeUsage(
+            ref_count=self._volumes.user_count(volume.name), size=await self._volumes.size(volume.name)
+        )
+        return msgspec.structs.replace(render.volume(volume), usage_data=usage)

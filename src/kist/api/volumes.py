@@ -13,6 +13,7 @@ from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.config import wire_name
 from kist.model.volume import Volume
+from kist.wire import networks as wire
 
 
 class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
@@ -61,7 +62,7 @@ class VolumeRoutes:
             and (not filters.get("driver") or volume.driver in filters["driver"])
             and (dangling is None or dangling != self._volumes.in_use(volume.name))
         ]
-        return json_response({"Volumes": found, "Warnings": None})
+        return json_response(wire.Volumes(volumes=found, warnings=None))
 
     async def create(self, request: Request) -> Response:
         asked = await body(request, _CreateBody)
@@ -87,4 +88,4 @@ class VolumeRoutes:
             and not self._volumes.in_use(volume.name)
         ]
         removed, freed = await self._volumes.prune(names)
-        return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
+        return json_response(wire.VolumesPruned(volumes_deleted=removed or None, space_reclaimed=freed))
