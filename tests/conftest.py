@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests import wire_check
@@ -44,6 +44,8 @@ class UnixConnection(http.client.HTTPConnection):
 class Kistd:
     """A private engine: its own roots and socket. `base` must be short, socket paths are limited."""
 
+    started: ClassVar[list[Kistd]] = []
+
     def __init__(self, base: str, *flags: str) -> None:
         self.base, self.flags = base, flags
         self.socket = f"{base}/s"
@@ -59,6 +61,8 @@ class Kistd:
             Path(config).write_text("{}")
         with open(f"{self.base}/log", "ab") as log:
             self.process = subprocess.Popen([*arguments, config, *self.flags], stdout=log, stderr=log)
+        if self not in self.started:
+            self.started.append(self)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             try:
@@ -161,6 +165,14 @@ class Result:
         return self.err.decode("utf-8", "replace")
 
 
+@pytest.fixture(autouse=True)
+def _answers() -> Iterator[None]:
+    """After every test: what any engine answered to anyone meanwhile is held against the models."""
+    yield
+    for one in Kistd.started:
+        one.check_answers()
+
+
 @pytest.fixture(scope="session")
 def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image archive of busybox, made once without any registry."""
@@ -201,6 +213,7 @@ def _end_engine(engine: Kistd) -> None:
             assert engine.stop() == 0, engine.log()
         engine.check_answers()
     finally:
+        Kistd.started.remove(engine)
         engine.clean_host()
         shutil.rmtree(engine.base, ignore_errors=True)
 
@@ -222,7 +235,6 @@ def engine(shared_engine: Kistd) -> Iterator[Kistd]:
     yield shared_engine
     shared_engine.remove_all()
     assert_no_leak(shared_engine, before)
-    shared_engine.check_answers()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,10 +61,26 @@ def test_answers_are_as_the_contract_says(engine: Kistd) -> None:
     ask("GET", "/containers/answers/json")
     assert b"exec_create" in ask("GET", f"/events?since={since:.9f}&until={time.time():.9f}")
     assert engine.request("DELETE", "/containers/answers?v=1")[0] == 204
+    _waits(ask, engine)
     ask("POST", "/volumes/create", {"Name": "answers2", "Labels": {"x": "y"}}, 201)
     for path in ("/volumes/prune?filters={%22all%22:[%22true%22]}", "/images/prune", "/networks/prune"):
         ask("POST", path)
     assert len(ask.held) >= 21, sorted(ask.held)
+
+
+def test_what_other_clients_are_answered_is_written_down_to_be_checked(engine: Kistd) -> None:
+    engine.ok("image", "inspect", "busybox")
+    engine.docker("image", "inspect", "nosuchimage")
+    lines = [json.loads(line) for line in Path(f"{engine.base}/answers").read_text().splitlines()]
+    found = {(one["target"].partition("/images")[2], one["status"]) for one in lines if "/images/" in one["target"]}
+    assert {("/busybox/json", 200), ("/nosuchimage/json", 404)} <= found
+
+
+def _waits(ask: Asked, engine: Kistd) -> None:
+    """Answered by the monitor, not by kistd: the end comes after the head."""
+    ask("POST", "/containers/create?name=ends", {"Image": "busybox", "Cmd": ["sh", "-c", "sleep 0.5; exit 7"]}, 201)
+    assert engine.request("POST", "/containers/ends/start")[0] == 204
+    assert ask("POST", "/containers/ends/wait") == {"StatusCode": 7}
 
 
 def _containers(ask: Asked, engine: Kistd) -> None:
