@@ -68,7 +68,7 @@ class ExecRoutes:
         if options.detach:
             await self._execs.exec_start_detached(exec_id, console)
             return Response(200)
-        taken = await upgrade(request, tty=state.config.tty)
+        taken = await upgrade(request, tty=state.config.tty, headers=request.extra_headers)
         try:
             await self._execs.exec_start(exec_id, taken.descriptor, taken.leftover, console)
         finally:
@@ -101,7 +101,7 @@ class ExecRoutes:
                 "OpenStdin": config.attach_stdin,
                 "OpenStderr": config.attach_stderr,
                 "OpenStdout": config.attach_stdout,
-                "CanRemove": state.exit_code is not None,
+                "CanRemove": False,
                 "ContainerID": state.container,
                 "DetachKeys": config.detach_keys,
                 "Pid": state.pid,
