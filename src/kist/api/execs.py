@@ -73,7 +73,7 @@ class ExecRoutes:
         if options.detach:
             await self._execs.exec_start_detached(exec_id, console)
             return Response(200)
-        taken = await upgrade(request, tty=state.config.tty)
+        taken = await upgrade(request, tty=state.config.tty, headers=request.extra_headers)
         try:
             await self._execs.exec_start(exec_id, taken.descriptor, taken.leftover, console)
         finally:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from msgspec import UNSET
 
+from kist.api import compat
 from kist.api.app import json_response
 from kist.api.filters import boolean, match_labels, parse_filters
 from kist.http.router import Router
@@ -25,10 +26,15 @@ class Networks(Protocol):
 
 
 class NetworkRoutes:
-    """`containers` lists all containers: who is attached is told in inspect."""
+    """`containers` lists all containers: who is attached is told in inspect. `pruned` is told of pruning."""
 
-    def __init__(self, networks: Networks, containers: Callable[[], list[ContainerRecord]]) -> None:
-        self._networks, self._containers = networks, containers
+    def __init__(
+        self,
+        networks: Networks,
+        containers: Callable[[], list[ContainerRecord]],
+        pruned: Callable[[str, int], None],
+    ) -> None:
+        self._networks, self._containers, self._pruned = networks, containers, pruned
 
     def add_to(self, router: Router) -> None:
         router.add("GET", "/networks", self.all)
@@ -41,6 +47,7 @@ class NetworkRoutes:
 
     async def all(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
+        attached = self._attached() if compat.lists_attached(request) else []
         found = []
         for network in self._networks.all():
             checks = (
@@ -53,13 +60,15 @@ class NetworkRoutes:
                 match_labels(filters, network.labels),
             )
             if all(checks):
-                found.append(self._render(network, []))
+                found.append(self._render(network, attached))
         return json_response(found)
 
     async def inspect(self, request: Request) -> Response:
         network = self._networks.get(request.parameters["name"])
-        attached = [record for record in self._containers() if record.state.alive]
-        return json_response(self._render(network, attached))
+        return json_response(self._render(network, self._attached()))
+
+    def _attached(self) -> list[ContainerRecord]:
+        return [record for record in self._containers() if record.state.alive]
 
     async def remove(self, request: Request) -> Response:
         network = self._networks.get(request.parameters["name"])
@@ -67,6 +76,7 @@ class NetworkRoutes:
 
     async def prune(self, request: Request) -> Response:
         parse_filters(request, frozenset({"label", "label!", "until"}))
+        self._pruned("network", 0)
         return json_response(wire.NetworksPruned(networks_deleted=None))
 
     async def unsupported(self, request: Request) -> Response:

@@ -187,8 +187,9 @@ def summary(record: ContainerRecord, sizes: tuple[int, int] | None) -> dict[str,
         "Created": nanoseconds(record.created) // 1_000_000_000,
         "Ports": ports_summary(record),
     }
-    if sizes is not None:
-        data["SizeRw"], data["SizeRootFs"] = sizes
+    for key, size in zip(("SizeRw", "SizeRootFs"), sizes or (), strict=False):
+        if size:
+            data[key] = size
     return {
         **data,
         "Labels": record.config.labels or {},
@@ -223,8 +224,8 @@ def created_at(image: Image) -> int:
         return 0
 
 
-def image_summary(image: Image, tags: list[str], users: int) -> dict[str, Any]:
-    """One element of GET /images/json."""
+def image_summary(image: Image, tags: list[str], users: int, shared: int = -1) -> dict[str, Any]:
+    """One element of GET /images/json; `shared` bytes of its layers are other images' too, -1: not counted."""
     return {
         "Containers": users,
         "Created": created_at(image) // 1_000_000_000,
@@ -233,7 +234,7 @@ def image_summary(image: Image, tags: list[str], users: int) -> dict[str, Any]:
         "ParentId": "",
         "RepoDigests": list(image.repo_digests),
         "RepoTags": tags,
-        "SharedSize": -1,
+        "SharedSize": shared,
         "Size": image.size,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -39,8 +40,10 @@ class Volumes(Protocol):
 
 
 class VolumeRoutes:
-    def __init__(self, volumes: Volumes) -> None:
-        self._volumes = volumes
+    """`pruned` is told the kind of what was pruned and how many bytes that freed."""
+
+    def __init__(self, volumes: Volumes, pruned: Callable[[str, int], None]) -> None:
+        self._volumes, self._pruned = volumes, pruned
 
     def add_to(self, router: Router) -> None:
         router.add("GET", "/volumes", self.all)
@@ -88,4 +91,5 @@ class VolumeRoutes:
             and not self._volumes.in_use(volume.name)
         ]
         removed, freed = await self._volumes.prune(names)
+        self._pruned("volume", freed)
         return json_response(wire.VolumesPruned(volumes_deleted=removed or None, space_reclaimed=freed))

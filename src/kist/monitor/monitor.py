@@ -78,13 +78,19 @@ class Exec:
         self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
         self._client = client
         self._config = config
+        self._console = -1
         ends = launch.NO_STREAMS
         if not config["tty"]:
             ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
-            self.streams.use_pipes(*ends.ours, stdin_once=True)
-        self._helper, self._sync = launch.start_exec(
-            config, request["plan"], monitor.layout, monitor.cgroup, monitor.init_pidfd, ends
-        )
+        self._pipes = ends.ours
+        try:
+            self._helper, self._sync = launch.start_exec(
+                config, request["plan"], monitor.layout, monitor.cgroup, monitor.init_pidfd, ends
+            )
+        except OSError:
+            ends.close_child()
+            ends.close_ours()
+            raise
         monitor.loop.watch(self._sync.fileno(), READ, lambda events: self._hear())
 
     def _hear(self) -> None:
@@ -94,7 +100,7 @@ class Exec:
         if data.startswith(b"pid "):
             self.pid, self._pidfd = int(data[4:]), descriptors[0]
         elif data == b"console":
-            self.streams.use_terminal(descriptors[0], stdin=self._config["stdin"], stdin_once=True)
+            self._console = descriptors[0]
         elif data.startswith(b"failed"):
             self._failure = launch.parse_failure(data)
         elif not data:
@@ -105,6 +111,7 @@ class Exec:
         self._monitor.loop.forget(self._sync.fileno())
         self._sync.close()
         os.waitpid(self._helper, 0)
+        self._use_streams()
         if self._failure is not None or not self.pid:
             failure = self._failure or {"operation": "exec", "errno": 0, "message": "the helper died", "problem": ""}
             self._monitor.tell({"event": "exec_failed", "id": self.id, **failure})
@@ -118,6 +125,13 @@ class Exec:
         if self._client is not None:
             self.streams.attach(self._client)
         self._monitor.loop.watch(self._pidfd, READ, lambda events: self._exited())
+
+    def _use_streams(self) -> None:
+        """Not before the client is there: what is read earlier would be lost."""
+        if not self._config["tty"]:
+            self.streams.use_pipes(*self._pipes, stdin_once=True)
+        elif self._console >= 0:
+            self.streams.use_terminal(self._console, stdin=self._config["stdin"], stdin_once=True)
 
     def _exited(self) -> None:
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
