@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET
 
-from kist.wire.answer import Answer, Descriptor, Labels, Maybe, Plain, Strings, capital_id
+from kist.wire.answer import Answer, Descriptor, Labels, Maybe, Plain, Strings, capital_id, since
 from kist.wire.configs import ContainerConfig, HostConfig, MountType, PortBinding
 from kist.wire.networks import EndpointSettings
 
@@ -170,7 +170,7 @@ class Port(Answer, frozen=True, kw_only=True):
 
 class SummaryHostConfig(Answer, frozen=True, kw_only=True):
     network_mode: Maybe[str] = UNSET
-    annotations: Maybe[dict[str, str]] = UNSET
+    annotations: Annotated[Maybe[dict[str, str]], since("1.46")] = UNSET
 
 
 class SummaryNetworkSettings(Answer, frozen=True, kw_only=True):

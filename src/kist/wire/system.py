@@ -95,7 +95,7 @@ class GenericResource(Answer, frozen=True, kw_only=True):
 class Runtime(Plain, frozen=True, kw_only=True, rename="camel"):
     path: Maybe[str] = UNSET
     runtime_args: Maybe[list[str]] = UNSET
-    status: Maybe[dict[str, str]] = UNSET
+    status: Annotated[Maybe[dict[str, str]], since("1.44")] = UNSET
 
 
 class Commit(_CapitalId, frozen=True, kw_only=True):
@@ -208,10 +208,10 @@ class Info(Answer, frozen=True, kw_only=True, rename=_info_name):
     product_license: Maybe[str] = UNSET
     default_address_pools: Maybe[list[AddressPool]] = UNSET
     firewall_backend: Annotated[Maybe[Firewall], since("1.49")] = UNSET
-    discovered_devices: Maybe[list[Device]] = UNSET
+    discovered_devices: Annotated[Maybe[list[Device]], since("1.50")] = UNSET
     warnings: Strings
     cdi_spec_dirs: Strings
-    containerd: Maybe[Containerd] = UNSET
+    containerd: Annotated[Maybe[Containerd], since("1.46")] = UNSET
 
 
 # --- disk usage ---
