@@ -14,9 +14,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from tests import wire_check
 
 from kist.daemon.purge import purge
 from kist.kernel import cgroup
@@ -24,6 +25,7 @@ from kist.kernel.nftables import Firewall
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+RECORDED = str(ROOT / "tests" / "recorded_kistd.py")
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -42,20 +44,25 @@ class UnixConnection(http.client.HTTPConnection):
 class Kistd:
     """A private engine: its own roots and socket. `base` must be short, socket paths are limited."""
 
+    started: ClassVar[list[Kistd]] = []
+
     def __init__(self, base: str, *flags: str) -> None:
         self.base, self.flags = base, flags
         self.socket = f"{base}/s"
         self.host = f"unix://{self.socket}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._answers_checked = 0
 
     def start(self) -> None:
-        arguments = [sys.executable, "-m", "kist.daemon.main", "--data-root", f"{self.base}/d", "--exec-root"]
-        arguments += [f"{self.base}/e", "-H", self.host, "--pidfile", f"{self.base}/p", "--config-file"]
+        arguments = [sys.executable, "-P", RECORDED, f"{self.base}/answers", "--data-root", f"{self.base}/d"]
+        arguments += ["--exec-root", f"{self.base}/e", "-H", self.host, "--pidfile", f"{self.base}/p", "--config-file"]
         config = f"{self.base}/c.json"
         if not os.path.exists(config):
             Path(config).write_text("{}")
         with open(f"{self.base}/log", "ab") as log:
             self.process = subprocess.Popen([*arguments, config, *self.flags], stdout=log, stderr=log)
+        if self not in self.started:
+            self.started.append(self)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             try:
@@ -87,7 +94,7 @@ class Kistd:
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """(status, JSON or bytes)."""
+        """(status, JSON or bytes). A JSON answer is held against its model."""
         connection = UnixConnection(self.socket)
         try:
             data = json.dumps(body).encode() if isinstance(body, dict | list) else body
@@ -96,12 +103,23 @@ class Kistd:
             answer = connection.getresponse()
             raw = answer.read()
             kind = answer.getheader("Content-Type", "") or ""
+            self.check_answer(method, path, answer.status, kind, raw)
             lines = raw.strip().splitlines()
             if kind.startswith("application/json") and len(lines) == 1:
                 return answer.status, json.loads(raw)
             return answer.status, raw
         finally:
             connection.close()
+
+    def check_answer(self, method: str, path: str, status: int, kind: str, raw: bytes) -> None:
+        """Raises AssertionError for an answer that is not as its model says."""
+        wire_check.check(method, path, status, kind, raw)
+
+    def check_answers(self) -> None:
+        """The same for all that this engine has answered since the last call, to whomever."""
+        answers, offset = Path(f"{self.base}/answers"), self._answers_checked
+        self._answers_checked = answers.stat().st_size if answers.exists() else 0
+        wire_check.check_file(answers, offset)
 
     def docker(self, *arguments: str, stdin: bytes | None = None, timeout: float = 60, **environment: str) -> Result:
         """The stock docker command against this engine."""
@@ -147,6 +165,14 @@ class Result:
         return self.err.decode("utf-8", "replace")
 
 
+@pytest.fixture(autouse=True)
+def _answers() -> Iterator[None]:
+    """After every test: what any engine answered to anyone meanwhile is held against the models."""
+    yield
+    for one in Kistd.started:
+        one.check_answers()
+
+
 @pytest.fixture(scope="session")
 def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image archive of busybox, made once without any registry."""
@@ -185,7 +211,9 @@ def _end_engine(engine: Kistd) -> None:
         if engine.process is not None and engine.process.poll() is None:
             engine.remove_all()
             assert engine.stop() == 0, engine.log()
+        engine.check_answers()
     finally:
+        Kistd.started.remove(engine)
         engine.clean_host()
         shutil.rmtree(engine.base, ignore_errors=True)
 

@@ -213,6 +213,7 @@ def normal(data: bytes) -> str:
     text = re.sub(r"HOSTNAME=[0-9a-f]{12}", "HOSTNAME=ID12", text)
     text = text.replace("SRun '", "Run '")  # a slip in the stock command's own text
     text = re.sub(r"AGE +", "AGE ", text)
+    text = re.sub(r"(?m)^(\S+ +\d+ +\d+ +)\d+( +\d\d:\d\d)", r"\1C\2", text)  # top's share of the processor
     return re.sub(r" +", " ", text)
 
 

@@ -50,6 +50,9 @@ class Dockerd(Kistd):
             time.sleep(0.1)
         raise AssertionError(f"dockerd did not start:\n{self.log()}")
 
+    def check_answer(self, method: str, path: str, status: int, kind: str, raw: bytes) -> None:
+        """The models are of kist's version; Debian's dockerd is older."""
+
     @property
     def group(self) -> str:
         return f"/kist-oracle-{os.path.basename(self.base)}"

@@ -6,17 +6,18 @@ import logging
 import re
 from typing import Any, TypeVar
 
-from kist.api.compat import API_VERSION, check_version
+from kist.api.compat import API_VERSION, check_version, is_plain_error
 from kist.http.router import Router
 from kist.http.server import ClientGone, Handler, Request, Response
 from kist.model import errors
+from kist.wire.answer import Error
 from kist.wire.decode import decode
 from kist.wire.encode import dumps
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_VERSION = re.compile(r"^/v(\d+)\.(\d+)(/.*)$")
+_VERSION = re.compile(r"^/v([0-9.]+)(/.*)$")
 _BODY_LIMIT = 16 << 20
 _STATUS: tuple[tuple[type[errors.KistError], int], ...] = (
     (errors.InvalidParameter, 400),
@@ -42,7 +43,7 @@ def json_response(value: Any, status: int = 200) -> Response:
 def error_response(status: int, message: str) -> Response:
     if status == 304:
         return Response(304)
-    return json_response({"message": message}, status)
+    return json_response(Error(message=message), status)
 
 
 class App:
@@ -59,6 +60,8 @@ class App:
 
     async def handle(self, request: Request) -> Response | None:
         request.extra_headers = dict(self._headers)
+        if request.method == "OPTIONS":
+            return Response(200)
         try:
             handler = self._route(request)
             if handler is None:
@@ -77,20 +80,20 @@ class App:
         if request.answered:
             log.debug("after the head of %s: %s", request.path, message)
             raise ClientGone  # the answer cannot be taken back: the connection breaks off, so that it is not believed
+        if is_plain_error(request.version):
+            plain = {"X-Content-Type-Options": "nosniff"}
+            return Response(status, f"{message}\n".encode(), "text/plain; charset=utf-8", plain)
         return error_response(status, message)
 
     def _route(self, request: Request) -> Handler | None:
         """Raises InvalidParameter for a version outside of what is served."""
         match = _VERSION.match(request.path)
-        path = request.path
-        request.version = API_VERSION
-        if match is not None:
-            path = match[3]
-            request.version = f"{int(match[1])}.{int(match[2])}"
-            check_version(request.version)
+        path = request.path if match is None else match[2]
         found = self._router.find(request.method, path)
         if found is None:
             return None
+        request.version = API_VERSION if match is None else match[1]
+        check_version(request.version)
         handler, request.parameters = found
         return handler
 

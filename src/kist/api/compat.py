@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from kist.http.server import Request
+from kist.model import endpoint_sysctls
 from kist.model.config import (
     BindOptions,
     ContainerConfig,
@@ -21,7 +22,7 @@ from kist.model.config import (
     MountRequest,
     VolumeOptions,
 )
-from kist.model.errors import InvalidParameter
+from kist.model.errors import InvalidParameter, KistError
 
 API_VERSION, MINIMUM_VERSION = "1.51", "1.24"
 Endpoints = dict[str, EndpointSettings] | None
@@ -36,10 +37,12 @@ _IMAGE_CONFIG_BEFORE_1_50 = (
 _IMAGE_CONFIG_OTHER = ("ExposedPorts", "StopSignal", "ArgsEscaped", "Healthcheck", "Shell")
 
 
-def number(version: str) -> tuple[int, int]:
-    """`1.41` as (1, 41)."""
-    major, _, minor = version.partition(".")
-    return int(major), int(minor)
+def number(version: str) -> tuple[int, ...]:
+    """`1.41` as (1, 41), compared as dockerd does: what is no number is 0, and 1.41.0 is 1.41."""
+    found = [int(part or "0") for part in version.split(".")]
+    while found and found[-1] == 0:
+        found.pop()
+    return tuple(found)
 
 
 def at_least(request: Request, version: str) -> bool:
@@ -61,20 +64,35 @@ def check_version(version: str) -> None:
 # --- streams ---
 
 
+RAW_STREAM, FRAMED_STREAM = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
+
+
 def stream_type(request: Request, *, tty: bool) -> str:
     """The media type of attach, exec and logs: before 1.42 nothing told the framed form from the plain one."""
-    kind = "raw" if tty or not at_least(request, "1.42") else "multiplexed"
-    return f"application/vnd.docker.{kind}-stream"
+    return RAW_STREAM if tty or not at_least(request, "1.42") else FRAMED_STREAM
+
+
+def hijack_type(request: Request, *, tty: bool) -> str:
+    """The same for attach and exec, where a client that asked for no upgrade is always told `raw`, framed or not."""
+    return stream_type(request, tty=tty) if "upgrade" in request.headers else RAW_STREAM
+
+
+def is_plain_error(version: str) -> bool:
+    """Clients older than what is served do not know errors as JSON: they are told in plain text."""
+    return bool(version) and number(version) < number(MINIMUM_VERSION)
 
 
 # --- requests ---
 
 
 def create(
-    request: Request, config: ContainerConfig, host: HostConfig, endpoints: Endpoints
+    request: Request, config: ContainerConfig, host: HostConfig, endpoints: Endpoints, *, cgroup2: bool
 ) -> tuple[ContainerConfig, HostConfig, Endpoints, list[str]]:
     """A request to create a container in today's terms, and warnings. Raises InvalidParameter."""
-    host = _create_host(request, host)
+    if host.network_mode in ("", "default"):
+        host = _replace(host, network_mode="bridge")
+        endpoints = {("bridge" if name == "default" else name): one for name, one in (endpoints or {}).items()}
+    host = _create_host(request, host, cgroup2)
     host = _replace(host, mounts=_create_mounts(request, host.mounts))
     if not at_least(request, "1.44"):
         if config.healthcheck is not None:
@@ -85,14 +103,20 @@ def create(
             )
     if not at_least(request, "1.48") and endpoints:
         endpoints = {name: _replace(one, gw_priority=0) for name, one in endpoints.items()}
-    return _mac_address(request, config, host, endpoints)
+    warnings = _volume_driver(request, host)
+    config, endpoints, warned = _mac_address(request, config, host, endpoints)
+    warnings += warned
+    host, endpoints, warned = _interface_sysctls(request, host, endpoints)
+    return config, host, endpoints, warnings + warned
 
 
-def _create_host(request: Request, host: HostConfig) -> HostConfig:
+def _create_host(request: Request, host: HostConfig, cgroup2: bool) -> HostConfig:
     if not at_least(request, "1.25"):
         host = _replace(host, auto_remove=False)  # these clients remove the container themselves
     if not at_least(request, "1.40"):
         host = _replace(host, kernel_memory_tcp=0, ipc_mode=host.ipc_mode or "shareable")
+    if not at_least(request, "1.41") and not cgroup2:
+        host = _replace(host, cgroupns_mode=host.cgroupns_mode or "host")
     if not at_least(request, "1.42"):
         host = _replace(host, console_size=None)
     else:
@@ -102,6 +126,21 @@ def _create_host(request: Request, host: HostConfig) -> HostConfig:
     if host.pids_limit is not None and host.pids_limit <= 0:
         host = _replace(host, pids_limit=None)
     return host
+
+
+def _volume_driver(request: Request, host: HostConfig) -> list[str]:
+    """A warning that the command gave itself before 1.48."""
+    if not host.volume_driver or not at_least(request, "1.48"):
+        return []
+    for mount in host.mounts or ():
+        options = mount.volume_options
+        named = options is not None and options.driver_config is not None and options.driver_config.name
+        if mount.type == "volume" and not named:
+            return [
+                "WARNING: the container-wide volume-driver configuration is ignored for volumes specified via "
+                "'mount'. Use '--mount type=volume,volume-driver=...' instead"
+            ]
+    return []
 
 
 def _create_mounts(request: Request, mounts: list[MountRequest] | None) -> list[MountRequest] | None:
@@ -140,35 +179,89 @@ def _create_mount(request: Request, mount: MountRequest) -> MountRequest:
 
 def _mac_address(
     request: Request, config: ContainerConfig, host: HostConfig, endpoints: Endpoints
-) -> tuple[ContainerConfig, HostConfig, Endpoints, list[str]]:
+) -> tuple[ContainerConfig, Endpoints, list[str]]:
     """The address was the container's before 1.44; it is the endpoint's now."""
     address = config.mac_address
     old = not at_least(request, "1.44")
     if not address:
         if old and endpoints:
             endpoints = {name: _replace(one, mac_address="") for name, one in endpoints.items()}
-        return config, host, endpoints, []
-    mode = host.network_mode or "default"
+        return config, endpoints, []
+    mode = host.network_mode
     private = mode not in ("host", "none") and not mode.startswith("container:")
     if old and not private:
         raise InvalidParameter("conflicting options: mac-address and the network mode")
     if private:
-        found = dict(endpoints or {})
-        key = next(iter(found), mode)
-        known = found.get(key, EndpointSettings())
+        try:
+            key = _main_endpoint(request, mode, endpoints)
+        except InvalidParameter as error:
+            raise InvalidParameter(
+                f"unable to migrate container-wide MAC address to a specific network: {error.message}"
+            ) from error
+        known = (endpoints or {}).get(key, EndpointSettings())
         if not old and known.mac_address not in ("", address):
             raise InvalidParameter(
                 "the container-wide MAC address must match the endpoint-specific MAC address for the main network, "
                 "or be left empty"
             )
-        found[key] = _replace(known, mac_address=address)
-        endpoints = found
+        endpoints = {**(endpoints or {}), key: _replace(known, mac_address=address)}
     if old:
-        return config, host, endpoints, []
+        return config, endpoints, []
     warning = (
         "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
     )
-    return _replace(config, mac_address=""), host, endpoints, [warning]
+    return _replace(config, mac_address=""), endpoints, [warning]
+
+
+def _main_endpoint(request: Request, mode: str, endpoints: Endpoints) -> str:
+    """The name of the network that container-wide settings are meant for. Raises InvalidParameter when unclear."""
+    if not endpoints or mode in endpoints:
+        return mode
+    if not at_least(request, "1.44"):
+        return next(iter(endpoints))  # there is one, and these engines took it whatever its name
+    raise InvalidParameter("HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks")
+
+
+def _interface_sysctls(
+    request: Request, host: HostConfig, endpoints: Endpoints
+) -> tuple[HostConfig, Endpoints, list[str]]:
+    """`net.ipv4.conf.eth0.…` as a container-wide setting becomes the endpoint's own; since 1.48 it must be that."""
+    found = {
+        name: parts
+        for name in host.sysctls or ()
+        if len(parts := name.split(".", 4)) == 5 and parts[0] == "net" and parts[3].startswith("eth")
+    }
+    if not found or host.network_mode == "host" or host.network_mode.startswith("container:"):
+        return host, endpoints, []
+    option = endpoint_sysctls.OPTION
+    for name, parts in found.items():
+        if at_least(request, "1.48"):
+            raise KistError(
+                f"interface specific sysctl setting \"{name}\" must be supplied using driver option '{option}'"
+            )
+        if parts[3] != "eth0":
+            raise KistError(
+                f"unable to determine network endpoint for sysctl {name}, use driver option '{option}' to set "
+                f"per-interface sysctls"
+            )
+    try:
+        key = _main_endpoint(request, host.network_mode, endpoints)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"unable to find a network for sysctl {next(iter(found))}: {error.message}") from error
+    asked = host.sysctls or {}
+    moved = ",".join(f"net.{one[1]}.{one[2]}.IFNAME.{one[4]}={asked[name]}" for name, one in found.items())
+    known = (endpoints or {}).get(key, EndpointSettings())
+    options = dict(known.driver_opts or {})
+    # what the endpoint asks for itself comes last and wins
+    options[option] = f"{moved},{options[option]}" if option in options else moved
+    endpoints = {**(endpoints or {}), key: _replace(known, driver_opts=options)}
+    host = _replace(host, sysctls={name: value for name, value in asked.items() if name not in found})
+    return host, endpoints, [f'Migrated sysctl "{",".join(found)}" to DriverOpts{{"{option}":"{moved}"}}.']
+
+
+def platform(request: Request) -> str:
+    """The `platform` of create, `os[/arch[/variant]]`, which came with 1.41."""
+    return request.query.get("platform", "") if at_least(request, "1.41") else ""
 
 
 def exec_create(request: Request, config: ExecConfig) -> ExecConfig:
@@ -196,6 +289,26 @@ def image_references(request: Request) -> list[str]:
     return [pattern] if pattern and not at_least(request, "1.41") else []
 
 
+def image_platforms(request: Request, key: str, since: str) -> list[str]:
+    """Platforms as JSON that an image endpoint is asked about, which it takes from version `since` on."""
+    return [one for one in request.query_lists.get(key, []) if one] if at_least(request, since) else []
+
+
+def takes_manifests(request: Request) -> bool:
+    """Whether inspecting an image takes the parameter `manifests`."""
+    return at_least(request, "1.48")
+
+
+def takes_shared_size(request: Request) -> bool:
+    """Whether the image list takes the parameter `shared-size`."""
+    return at_least(request, "1.42")
+
+
+def lists_attached(request: Request) -> bool:
+    """Before 1.28 the list of networks told who is attached, as inspect does."""
+    return not at_least(request, "1.28")
+
+
 def usage_types(request: Request) -> frozenset[str]:
     """What /system/df is to tell; `type` came with 1.42."""
     asked = request.query_lists.get("type", []) if at_least(request, "1.42") else []
@@ -214,6 +327,17 @@ def prunes_named_volumes(request: Request) -> bool:
 # --- answers ---
 
 
+def container_inspect(request: Request, data: dict[str, Any]) -> dict[str, Any]:
+    if not at_least(request, "1.42"):
+        data["HostConfig"] = {"KernelMemory": 0, "KernelMemoryTCP": 0, **data["HostConfig"]}
+    if not at_least(request, "1.45"):
+        for name, endpoint in data["NetworkSettings"]["Networks"].items():
+            if name not in ("bridge", "host", "none", "default"):
+                known = [*(endpoint["Aliases"] or ()), data["Id"][:12], data["Config"]["Hostname"]]
+                endpoint["Aliases"] = list(dict.fromkeys(known))
+    return data
+
+
 def container_summary(request: Request, data: dict[str, Any]) -> dict[str, Any]:
     if not at_least(request, "1.46"):
         data["HostConfig"].pop("Annotations", None)
@@ -221,12 +345,17 @@ def container_summary(request: Request, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def image_summary(request: Request, data: dict[str, Any]) -> dict[str, Any]:
+    data = _image_names_and_size(request, data)
+    if not at_least(request, "1.51"):
+        data["Containers"] = -1
+    return data
+
+
+def _image_names_and_size(request: Request, data: dict[str, Any]) -> dict[str, Any]:
     if not at_least(request, "1.43") and not data["RepoTags"] and not data["RepoDigests"]:
         data |= {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
     if not at_least(request, "1.44"):
         data["VirtualSize"] = data["Size"]
-    if not at_least(request, "1.51"):
-        data["Containers"] = -1
     return data
 
 
@@ -251,23 +380,35 @@ def _present(config: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def usage(request: Request, data: dict[str, Any]) -> dict[str, Any]:
-    if not at_least(request, "1.44"):
-        for image in data["Images"] or ():
-            image["VirtualSize"] = image["Size"]
+    data["Images"] = data["Images"] and [_image_names_and_size(request, one) for one in data["Images"]]
+    if not at_least(request, "1.42"):
+        data["BuilderSize"] = 0
     return data
 
 
 def info(request: Request, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` holds every field any version has."""
     if not at_least(request, "1.25"):
         data["SecurityOptions"] = [one.removeprefix("name=").partition(",")[0] for one in data["SecurityOptions"]]
-    if not at_least(request, "1.47"):
+    if not at_least(request, "1.39"):
+        for key in ("KernelVersion", "OperatingSystem"):
+            data[key] = data[key] or "<unknown>"
+    if not at_least(request, "1.44"):
+        data["Runtimes"] = {
+            name: {key: value for key, value in one.items() if key != "status"}
+            for name, one in data["Runtimes"].items()
+        }
+    if not at_least(request, "1.46"):
+        data.pop("Containerd", None)
+    if not at_least(request, "1.47"):  # though the history says 1.49, engines leave them out from here on
         nothing = {"AllowNondistributableArtifactsCIDRs": None, "AllowNondistributableArtifactsHostnames": None}
         data["RegistryConfig"] = {**data["RegistryConfig"], **nothing}
     if not at_least(request, "1.49"):
-        del data["FirewallBackend"]
+        data.pop("FirewallBackend", None)
         for key in ("ContainerdCommit", "RuncCommit", "InitCommit"):
             data[key] = {**data[key], "Expected": data[key]["ID"]}
     if not at_least(request, "1.50"):
+        data.pop("DiscoveredDevices", None)
         data |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
     return data
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wir
 from kist.model.container import ContainerRecord
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
 from kist.wire import decode
+from kist.wire.containers import ContainerCreated, ContainerWaited, Processes
 
 _FILTERS = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
@@ -75,8 +76,8 @@ Logs = Callable[[str, dict[str, Any], bool], AsyncIterator[bytes]]
 class ContainerRoutes:
     """`create` and `logs` are given apart: they take values of the engine's own."""
 
-    def __init__(self, containers: Containers, create: Create, logs: Logs) -> None:
-        self._containers, self._create, self._logs = containers, create, logs
+    def __init__(self, containers: Containers, create: Create, logs: Logs, *, cgroup2: bool) -> None:
+        self._containers, self._create, self._logs, self._cgroup2 = containers, create, logs, cgroup2
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -124,9 +125,11 @@ class ContainerRoutes:
         if not value:
             raise InvalidParameter("config cannot be empty in order to create a container")
         networks = rest.networking_config.endpoints_config if rest.networking_config else None
-        config, host, networks, warnings = compat.create(request, config, rest.host_config or HostConfig(), networks)
-        created = await self._create(config, host, networks, name, request.query.get("platform", ""))
-        return json_response({"Id": created.id, "Warnings": [*warnings, *created.warnings]}, 201)
+        config, host, networks, warnings = compat.create(
+            request, config, rest.host_config or HostConfig(), networks, cgroup2=self._cgroup2
+        )
+        created = await self._create(config, host, networks, name, compat.platform(request))
+        return json_response(ContainerCreated(id=created.id, warnings=[*created.warnings, *warnings]), 201)
 
     async def inspect(self, request: Request) -> Response:
         record = self._containers.get(request.parameters["name"])
@@ -139,10 +142,11 @@ class ContainerRoutes:
             self._containers.snapshot_directory(record.id),
             await self._containers.sizes(record.id) if size else None,
         )
-        return json_response(data)
+        return json_response(compat.container_inspect(request, data))
 
     async def start(self, request: Request) -> Response:
-        if request.headers.get("content-length", "0") not in ("", "0"):
+        length = request.headers.get("content-length", "0")
+        if "transfer-encoding" in request.headers or (length.isdigit() and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
         await self._containers.start(request.parameters["name"])
@@ -186,7 +190,7 @@ class ContainerRoutes:
 
     async def top(self, request: Request) -> Response:
         titles, processes = self._containers.top(request.parameters["name"], request.query.get("ps_args", ""))
-        return json_response({"Titles": titles, "Processes": processes})
+        return json_response(Processes(titles=titles, processes=processes))
 
     async def wait(self, request: Request) -> Response | None:
         """The head goes out at once; the answer when it is over, by whoever is there then to give it."""
@@ -196,7 +200,7 @@ class ContainerRoutes:
         name = request.parameters["name"]
         code = self._containers.wait_now(name, condition)
         if code is not None:
-            return json_response({"StatusCode": code})
+            return json_response(ContainerWaited(status_code=code))
         record = self._containers.get(name)
         head = {"Content-Type": "application/json", "Transfer-Encoding": "chunked", "Connection": "close"}
         taken = await request.hijack(request.head(200, head))
@@ -290,14 +294,15 @@ def _size(request: Request) -> tuple[int, int]:
     return found[0], found[1]
 
 
-async def upgrade(request: Request, *, tty: bool) -> Hijacked:
-    """Answers as dockerd does, byte for byte, and takes the connection."""
-    content_type = compat.stream_type(request, tty=tty)
-    if request.headers.get("upgrade"):
-        head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+async def upgrade(request: Request, *, tty: bool, headers: Mapping[str, str] | None = None) -> Hijacked:
+    """Answers as dockerd does, byte for byte, and takes the connection. `headers` come last (exec has some)."""
+    lines = [f"Content-Type: {compat.hijack_type(request, tty=tty)}"]
+    if "upgrade" in request.headers:
+        lines = ["HTTP/1.1 101 UPGRADED", *lines, "Connection: Upgrade", "Upgrade: tcp"]
     else:
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n"
-    return await request.hijack(head.encode())
+        lines = ["HTTP/1.1 200 OK", *lines]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return await request.hijack("\r\n".join([*lines, "", ""]).encode())
 
 
 # --- the filters of `ps` ---

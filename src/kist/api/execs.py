@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from kist.api import compat
 from kist.api.app import body, integer, json_response
@@ -14,6 +16,8 @@ from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.config import ExecConfig, wire_name
 from kist.model.errors import InvalidParameter
+from kist.wire.answer import Created
+from kist.wire.containers import ExecInspect, ProcessConfig
 
 
 class _StartBody(msgspec.Struct, frozen=True, rename=wire_name):
@@ -42,6 +46,7 @@ class Execs(Protocol):
         self, exec_id: str, descriptor: int, leftover: bytes, console: tuple[int, int] | None
     ) -> None: ...
     def exec_resize(self, exec_id: str, height: int, width: int) -> None: ...
+    def exec_detach_keys(self, exec_id: str) -> bytes: ...
 
 
 class ExecRoutes:
@@ -56,7 +61,7 @@ class ExecRoutes:
 
     async def create(self, request: Request) -> Response:
         config = compat.exec_create(request, await body(request, ExecConfig))
-        return json_response({"Id": self._execs.exec_create(request.parameters["name"], config)}, 201)
+        return json_response(Created(id=self._execs.exec_create(request.parameters["name"], config)), 201)
 
     async def start(self, request: Request) -> Response | None:
         options = await body(request, _StartBody, optional=True)
@@ -68,7 +73,7 @@ class ExecRoutes:
         if options.detach:
             await self._execs.exec_start_detached(exec_id, console)
             return Response(200)
-        taken = await upgrade(request, tty=state.config.tty)
+        taken = await upgrade(request, tty=state.config.tty, headers=request.extra_headers)
         try:
             await self._execs.exec_start(exec_id, taken.descriptor, taken.leftover, console)
         finally:
@@ -87,23 +92,23 @@ class ExecRoutes:
         config = state.config
         command = config.cmd or [""]
         return json_response(
-            {
-                "ID": state.id,
-                "Running": state.running,
-                "ExitCode": state.exit_code,
-                "ProcessConfig": {
-                    "tty": config.tty,
-                    "entrypoint": command[0],
-                    "arguments": command[1:],
-                    "privileged": config.privileged,
-                    **({"user": config.user} if config.user else {}),
-                },
-                "OpenStdin": config.attach_stdin,
-                "OpenStderr": config.attach_stderr,
-                "OpenStdout": config.attach_stdout,
-                "CanRemove": state.exit_code is not None,
-                "ContainerID": state.container,
-                "DetachKeys": config.detach_keys,
-                "Pid": state.pid,
-            }
+            ExecInspect(
+                id=state.id,
+                running=state.running,
+                exit_code=state.exit_code,
+                process_config=ProcessConfig(
+                    tty=config.tty,
+                    entrypoint=command[0],
+                    arguments=command[1:],
+                    privileged=config.privileged,
+                    user=config.user or UNSET,
+                ),
+                open_stdin=config.attach_stdin,
+                open_stderr=config.attach_stderr,
+                open_stdout=config.attach_stdout,
+                can_remove=False,
+                container_id=state.container,
+                detach_keys=base64.b64encode(self._execs.exec_detach_keys(state.id)).decode(),
+                pid=state.pid,
+            )
         )

@@ -7,21 +7,24 @@ from fnmatch import fnmatchcase as fnmatch
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from kist.api import compat
 from kist.api.app import flag, json_response
 from kist.api.filters import boolean, match_labels, parse_filters
+from kist.api.platforms import check_platform, matches, one_platform, parse_platform
 from kist.api.progress import ProgressStream, Spool
 from kist.api.render import created_at, image_summary
 from kist.api.times import parse_timestamp
+from kist.api.usage import shared_sizes
 from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.config import ContainerConfig
-from kist.model.digest import plain
-from kist.model.errors import InvalidParameter, NotFound, NotSupported
-from kist.model.image import Image
+from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
+from kist.model.image import Image, ImageConfig
 from kist.model.reference import Reference
 from kist.model.timestamp import nanoseconds
+from kist.wire import images as wire
 from kist.wire.encode import container_config
 
 _FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
@@ -38,7 +41,9 @@ class Images(Protocol):
 class Archives(Protocol):
     """Images in and out of files."""
 
-    async def load(self, stream: Any, say: Callable[[dict[str, Any]], None]) -> None: ...
+    async def load(
+        self, stream: Any, say: Callable[[dict[str, Any]], None], wanted: Callable[[ImageConfig], bool]
+    ) -> None: ...
     async def load_root(
         self, stream: Any, reference: Reference | None, config: ContainerConfig, message: str
     ) -> str: ...
@@ -48,8 +53,18 @@ class Archives(Protocol):
 
 
 class ImageRoutes:
-    def __init__(self, images: Images, archives: Archives, count_users: Callable[[str], int], driver: str) -> None:
+    """`pruned` is told the kind of what was pruned and how many bytes that freed."""
+
+    def __init__(
+        self,
+        images: Images,
+        archives: Archives,
+        count_users: Callable[[str], int],
+        driver: str,
+        pruned: Callable[[str, int], None],
+    ) -> None:
         self._images, self._archives, self._count_users, self._driver = images, archives, count_users, driver
+        self._pruned = pruned
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -76,6 +91,9 @@ class ImageRoutes:
         before = [self._created(name) for name in filters.get("before", ())]
         since = [self._created(name) for name in filters.get("since", ())]
         until = [parse_timestamp(value) for value in filters.get("until", ())]
+        shared: dict[str, int] = {}
+        if compat.takes_shared_size(request) and flag(request, "shared-size"):
+            shared = shared_sizes(images, self._archives.layer_sizes)
         found = []
         for image in images:
             created = created_at(image)
@@ -93,15 +111,28 @@ class ImageRoutes:
             if "reference" in filters and not tags:
                 continue
             shown = tags if "reference" in filters else list(image.tags)
-            found.append(compat.image_summary(request, image_summary(image, shown, self._count_users(image.id))))
+            summary = image_summary(image, shown, self._count_users(image.id), shared.get(image.id, -1))
+            found.append(compat.image_summary(request, summary))
         return json_response(found)
 
     def _created(self, name: str) -> int:
         return created_at(self._images.get(name))
 
+    def _get(self, request: Request, platforms: list[str]) -> Image:
+        """The image of the path, when it is one for the platform asked for. Raises NotFound, InvalidParameter."""
+        platform = parse_platform(platforms[0]) if platforms else None
+        name = request.parameters["name"]
+        image = self._images.get(name)
+        check_platform(image, name, platform)
+        return image
+
     async def inspect(self, request: Request) -> Response:
-        image = self._images.get(request.parameters["name"])
-        config = image.config
+        platforms = compat.image_platforms(request, "platform", "1.49")
+        if platforms and compat.takes_manifests(request) and flag(request, "manifests"):
+            parse_platform(platforms[0])
+            raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
+        image = self._get(request, platforms)
+        config, settings = image.config, image.container_config
         data: dict[str, Any] = {
             "Id": image.id,
             "RepoTags": list(image.tags),
@@ -111,7 +142,7 @@ class ImageRoutes:
             "Created": config.created or "",
             "DockerVersion": config.docker_version,
             "Author": config.author,
-            "Config": container_config(image.container_config),
+            "Config": {**container_config(settings), "Labels": settings.labels},
             "Architecture": config.architecture,
         }
         if config.variant:
@@ -124,28 +155,28 @@ class ImageRoutes:
             "Metadata": {"LastTagTime": image.tagged_at or "0001-01-01T00:00:00Z"},
             "VirtualSize": image.size,
             "Container": "",
-            "ContainerConfig": container_config(ContainerConfig()),
+            "ContainerConfig": {**container_config(ContainerConfig()), "Labels": None},
         }
         return json_response(compat.image_inspect(request, data))
 
     async def history(self, request: Request) -> Response:
-        image = self._images.get(request.parameters["name"])
+        image = self._get(request, compat.image_platforms(request, "platform", "1.48"))
         sizes = iter(self._archives.layer_sizes(image))
         entries = []
         for entry in image.config.history or []:
             created = entry.created or image.config.created
             entries.append(
-                {
-                    "Id": "<missing>",
-                    "Created": nanoseconds(created) // 1_000_000_000 if created else 0,
-                    "CreatedBy": entry.created_by,
-                    "Tags": None,
-                    "Size": 0 if entry.empty_layer else next(sizes, 0),
-                    "Comment": entry.comment,
-                }
+                wire.HistoryEntry(
+                    id="<missing>",
+                    created=nanoseconds(created) // 1_000_000_000 if created else 0,
+                    created_by=entry.created_by,
+                    tags=None,
+                    size=0 if entry.empty_layer else next(sizes, 0),
+                    comment=entry.comment,
+                )
             )
         if entries:
-            entries[-1] |= {"Id": image.id, "Tags": list(image.tags) or None}
+            entries[-1] = msgspec.structs.replace(entries[-1], id=str(image.id), tags=list(image.tags) or None)
         return json_response(entries[::-1])
 
     async def tag(self, request: Request) -> Response:
@@ -156,6 +187,10 @@ class ImageRoutes:
         return Response(201)
 
     async def remove(self, request: Request) -> Response:
+        platforms = compat.image_platforms(request, "platforms", "1.50")
+        if len([parse_platform(one) for one in platforms]) > 1:
+            raise InvalidParameter("multiple platforms are not supported")
+        self._get(request, platforms)
         deleted = await self._images.remove(
             request.parameters["name"], force=flag(request, "force"), prune=not flag(request, "noprune")
         )
@@ -175,7 +210,9 @@ class ImageRoutes:
             )
 
         deleted, freed = await self._images.prune(dangling=dangling is not False, keep=keep)
-        return json_response({"ImagesDeleted": [_deleted(one) for one in deleted] or None, "SpaceReclaimed": freed})
+        self._pruned("image", freed)
+        told = [_deleted(one) for one in deleted] or None
+        return json_response(wire.ImagesPruned(images_deleted=told, space_reclaimed=freed))
 
     async def create(self, request: Request) -> Response | None:
         """Pull (fromImage) comes with registries; import (fromSrc) works."""
@@ -200,18 +237,24 @@ class ImageRoutes:
         return None
 
     async def load(self, request: Request) -> Response | None:
+        platform = one_platform(compat.image_platforms(request, "platform", "1.48"))
         progress = ProgressStream(request)
         async with Spool(request) as stream:
             said: list[dict[str, Any]] = []
-            await self._archives.load(stream, said.append)
+            await self._archives.load(stream, said.append, lambda config: platform is None or matches(config, platform))
         for one in said:
             if "stream" in one or not flag(request, "quiet"):
                 await progress.send(one)
         return None
 
     async def save(self, request: Request) -> Response | None:
+        platform = one_platform(compat.image_platforms(request, "platform", "1.48"))
         names = request.query_lists.get("names") or [request.parameters.get("name", "")]
-        pieces = self._archives.save([name for name in names if name])
+        names = [name for name in names if name]
+        pieces = self._archives.save(names)
+        for name in names if platform is not None else ():
+            if platform is not None and not matches(self._images.get(name).config, platform):
+                raise KistError(f"no suitable export target found for platform {platform}")
         await request.start_stream(content_type="application/x-tar")
         for piece in pieces:
             await request.write(piece)
@@ -227,9 +270,8 @@ class ImageRoutes:
         return None
 
 
-def _deleted(one: Any) -> dict[str, str]:
-    data: dict[str, str] = msgspec.to_builtins(one, enc_hook=plain)
-    return {key.capitalize(): value for key, value in data.items() if value}
+def _deleted(one: Any) -> wire.ImageDeleted:
+    return wire.ImageDeleted(untagged=one.untagged or UNSET, deleted=one.deleted or UNSET)
 
 
 def _matches_reference(tag: str, patterns: list[str]) -> bool:

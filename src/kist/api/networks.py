@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
+from msgspec import UNSET
+
+from kist.api import compat
 from kist.api.app import json_response
 from kist.api.filters import boolean, match_labels, parse_filters
 from kist.http.router import Router
@@ -12,6 +15,7 @@ from kist.http.server import Request, Response
 from kist.model.container import ContainerRecord
 from kist.model.errors import Forbidden, NotSupported
 from kist.model.network import Network
+from kist.wire import networks as wire
 
 _FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 
@@ -22,10 +26,15 @@ class Networks(Protocol):
 
 
 class NetworkRoutes:
-    """`containers` lists all containers: who is attached is told in inspect."""
+    """`containers` lists all containers: who is attached is told in inspect. `pruned` is told of pruning."""
 
-    def __init__(self, networks: Networks, containers: Callable[[], list[ContainerRecord]]) -> None:
-        self._networks, self._containers = networks, containers
+    def __init__(
+        self,
+        networks: Networks,
+        containers: Callable[[], list[ContainerRecord]],
+        pruned: Callable[[str, int], None],
+    ) -> None:
+        self._networks, self._containers, self._pruned = networks, containers, pruned
 
     def add_to(self, router: Router) -> None:
         router.add("GET", "/networks", self.all)
@@ -38,6 +47,7 @@ class NetworkRoutes:
 
     async def all(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
+        attached = self._attached() if compat.lists_attached(request) else []
         found = []
         for network in self._networks.all():
             checks = (
@@ -50,13 +60,15 @@ class NetworkRoutes:
                 match_labels(filters, network.labels),
             )
             if all(checks):
-                found.append(self._render(network, []))
+                found.append(self._render(network, attached))
         return json_response(found)
 
     async def inspect(self, request: Request) -> Response:
         network = self._networks.get(request.parameters["name"])
-        attached = [record for record in self._containers() if record.state.alive]
-        return json_response(self._render(network, attached))
+        return json_response(self._render(network, self._attached()))
+
+    def _attached(self) -> list[ContainerRecord]:
+        return [record for record in self._containers() if record.state.alive]
 
     async def remove(self, request: Request) -> Response:
         network = self._networks.get(request.parameters["name"])
@@ -64,44 +76,45 @@ class NetworkRoutes:
 
     async def prune(self, request: Request) -> Response:
         parse_filters(request, frozenset({"label", "label!", "until"}))
-        return json_response({"NetworksDeleted": None})
+        self._pruned("network", 0)
+        return json_response(wire.NetworksPruned(networks_deleted=None))
 
     async def unsupported(self, request: Request) -> Response:
         raise NotSupported("user-defined networks are not supported by this engine yet")
 
     @staticmethod
-    def _render(network: Network, records: list[ContainerRecord]) -> dict[str, Any]:
-        pools = [{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else []
+    def _render(network: Network, records: list[ContainerRecord]) -> wire.Network:
+        pools = [wire.IPAMConfig(subnet=network.subnet, gateway=network.gateway or UNSET)] if network.subnet else []
         attached = {
-            record.id: {
-                "Name": record.name,
-                "EndpointID": endpoint.id,
-                "MacAddress": endpoint.mac,
-                "IPv4Address": f"{endpoint.address}/{endpoint.prefix}",
-                "IPv6Address": "",
-            }
+            record.id: wire.NetworkContainer(
+                name=record.name,
+                endpoint_id=endpoint.id,
+                mac_address=endpoint.mac,
+                ipv4_address=f"{endpoint.address}/{endpoint.prefix}",
+                ipv6_address="",
+            )
             for record in records
             for endpoint in record.endpoints
             if endpoint.network == network.name
         }
-        return {
-            "Name": network.name,
-            "Id": network.id,
-            "Created": network.created,
-            "Scope": "local",
-            "Driver": network.driver,
-            "EnableIPv4": True,
-            "EnableIPv6": False,
-            "IPAM": {"Driver": "default", "Options": None, "Config": pools},
-            "Internal": network.internal,
-            "Attachable": False,
-            "Ingress": False,
-            "ConfigFrom": {"Network": ""},
-            "ConfigOnly": False,
-            "Containers": attached,
-            "Options": _options(network),
-            "Labels": network.labels,
-        }
+        return wire.Network(
+            name=network.name,
+            id=network.id,
+            created=network.created,
+            scope="local",
+            driver=network.driver,
+            enable_ipv4=True,
+            enable_ipv6=False,
+            ipam=wire.IPAM(driver="default", options=None, config=pools),
+            internal=network.internal,
+            attachable=False,
+            ingress=False,
+            config_from=wire.ConfigReference(network=""),
+            config_only=False,
+            containers=attached,
+            options=_options(network),
+            labels=network.labels,
+        )
 
 
 def _options(network: Network) -> dict[str, str]:

@@ -12,6 +12,7 @@ from kist.model.container import ContainerRecord, MountPoint, State
 from kist.model.image import Image
 from kist.model.timestamp import nanoseconds
 from kist.model.volume import Volume
+from kist.wire import networks as wire
 from kist.wire.encode import container_config, endpoint_settings, host_config
 
 
@@ -186,17 +187,24 @@ def summary(record: ContainerRecord, sizes: tuple[int, int] | None) -> dict[str,
         "Created": nanoseconds(record.created) // 1_000_000_000,
         "Ports": ports_summary(record),
     }
-    if sizes is not None:
-        data["SizeRw"], data["SizeRootFs"] = sizes
+    for key, size in zip(("SizeRw", "SizeRootFs"), sizes or (), strict=False):
+        if size:
+            data[key] = size
     return {
         **data,
         "Labels": record.config.labels or {},
         "State": record.state.status,
         "Status": status_text(record.state),
-        "HostConfig": {"NetworkMode": record.host_config.network_mode},
+        "HostConfig": _summary_host_config(record),
         "NetworkSettings": {"Networks": networks(record)},
         "Mounts": mounts(record),
     }
+
+
+def _summary_host_config(record: ContainerRecord) -> dict[str, Any]:
+    annotations = record.host_config.annotations
+    found: dict[str, Any] = {"NetworkMode": record.host_config.network_mode}
+    return {**found, "Annotations": annotations} if annotations else found
 
 
 def command_text(record: ContainerRecord) -> str:
@@ -216,8 +224,8 @@ def created_at(image: Image) -> int:
         return 0
 
 
-def image_summary(image: Image, tags: list[str], users: int) -> dict[str, Any]:
-    """One element of GET /images/json."""
+def image_summary(image: Image, tags: list[str], users: int, shared: int = -1) -> dict[str, Any]:
+    """One element of GET /images/json; `shared` bytes of its layers are other images' too, -1: not counted."""
     return {
         "Containers": users,
         "Created": created_at(image) // 1_000_000_000,
@@ -226,7 +234,7 @@ def image_summary(image: Image, tags: list[str], users: int) -> dict[str, Any]:
         "ParentId": "",
         "RepoDigests": list(image.repo_digests),
         "RepoTags": tags,
-        "SharedSize": -1,
+        "SharedSize": shared,
         "Size": image.size,
     }
 
@@ -234,13 +242,13 @@ def image_summary(image: Image, tags: list[str], users: int) -> dict[str, Any]:
 # --- volumes ---
 
 
-def volume(one: Volume) -> dict[str, Any]:
-    return {
-        "CreatedAt": one.created,
-        "Driver": one.driver,
-        "Labels": one.labels,
-        "Mountpoint": one.mountpoint,
-        "Name": one.name,
-        "Options": one.options,
-        "Scope": "local",
-    }
+def volume(one: Volume) -> wire.Volume:
+    return wire.Volume(
+        created_at=one.created,
+        driver=one.driver,
+        labels=one.labels,
+        mountpoint=one.mountpoint,
+        name=one.name,
+        options=one.options,
+        scope="local",
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from kist.api import compat
 from kist.api.app import json_response
 from kist.api.compat import API_VERSION, MINIMUM_VERSION
@@ -14,6 +16,7 @@ from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.errors import InvalidParameter
 from kist.wire.encode import dumps
+from kist.wire.system import Actor, Event, EventType
 
 _EVENT_FILTERS = frozenset({
     "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
@@ -22,7 +25,7 @@ _EVENT_FILTERS = frozenset({
 
 
 class EventView(Protocol):
-    type: str
+    type: EventType
     action: str
     actor: str
     attributes: dict[str, str]
@@ -86,21 +89,19 @@ class SystemRoutes:
         return None
 
 
-def render(event: EventView) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    if event.type == "container":
-        data = {"status": event.action, "id": event.actor, "from": event.attributes.get("image", "")}
-    elif event.type == "image":
-        data = {"status": event.action, "id": event.actor}
-    return {
-        **data,
-        "Type": event.type,
-        "Action": event.action,
-        "Actor": {"ID": event.actor, "Attributes": event.attributes},
-        "scope": "local",
-        "time": event.time // 1_000_000_000,
-        "timeNano": event.time,
-    }
+def render(event: EventView) -> Event:
+    in_old_form = event.type in ("container", "image")
+    return Event(
+        status=event.action if in_old_form else UNSET,
+        id=event.actor if in_old_form else UNSET,
+        from_=event.attributes.get("image", "") or UNSET if event.type == "container" else UNSET,
+        type=event.type,
+        action=event.action,
+        actor=Actor(id=event.actor, attributes=event.attributes),
+        scope="local",
+        time=event.time // 1_000_000_000,
+        time_nano=event.time,
+    )
 
 
 def matches(event: EventView, filters: Filters) -> bool:

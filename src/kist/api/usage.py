@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from kist.api import render
 from kist.model.container import ContainerRecord
 from kist.model.image import Image
 from kist.model.volume import Volume
+from kist.wire import networks as wire
 
 
 class Images(Protocol):
@@ -25,6 +28,36 @@ class Volumes(Protocol):
     def all(self) -> list[Volume]: ...
     def user_count(self, name: str) -> int: ...
     async def size(self, name: str) -> int: ...
+
+
+_Chain = tuple[object, ...]
+
+
+def _layers(
+    images: list[Image], layer_sizes: Callable[[Image], list[int]]
+) -> tuple[dict[_Chain, int], Counter[_Chain]]:
+    """Bytes and images of every layer; a layer is itself only above the same layers."""
+    sizes: dict[_Chain, int] = {}
+    users: Counter[_Chain] = Counter()
+    for image in images:
+        for number, size in enumerate(layer_sizes(image)):
+            chain = image.layers[: number + 1]
+            sizes[chain] = size
+            users[chain] += 1
+    return sizes, users
+
+
+def shared_sizes(images: list[Image], layer_sizes: Callable[[Image], list[int]]) -> dict[str, int]:
+    """By image id, the bytes of those of its layers that another image has too."""
+    sizes, users = _layers(images, layer_sizes)
+    return {
+        image.id: sum(
+            sizes.get(chain, 0)
+            for chain in (image.layers[: number + 1] for number in range(len(image.layers)))
+            if users[chain] > 1
+        )
+        for image in images
+    }
 
 
 class DiskUsage:
@@ -55,21 +88,16 @@ class DiskUsage:
 
     def _of_images(self) -> dict[str, Any]:
         images = self._images.all()
-        layers: dict[tuple[object, ...], int] = {}  # a layer is itself only above the same layers
-        users: Counter[tuple[object, ...]] = Counter()
-        for image in images:
-            for number, size in enumerate(self._layer_sizes(image)):
-                chain = image.layers[: number + 1]
-                layers[chain] = size
-                users[chain] += 1
-        summaries = []
-        for image in images:
-            chains = [image.layers[: number + 1] for number in range(len(image.layers))]
-            shared = sum(layers.get(chain, 0) for chain in chains if users[chain] > 1)
-            count = self._count_users(image.id)
-            summaries.append({**render.image_summary(image, list(image.tags), count), "SharedSize": shared})
+        layers, _ = _layers(images, self._layer_sizes)
+        shared = shared_sizes(images, self._layer_sizes)
+        summaries = [
+            render.image_summary(image, list(image.tags), self._count_users(image.id), shared[image.id])
+            for image in images
+        ]
         return {"LayersSize": sum(layers.values()), "Images": summaries}
 
-    async def _of_volume(self, volume: Volume) -> dict[str, Any]:
-        usage = {"RefCount": self._volumes.user_count(volume.name), "Size": await self._volumes.size(volume.name)}
-        return {**render.volume(volume), "UsageData": usage}
+    async def _of_volume(self, volume: Volume) -> wire.Volume:
+        usage = wire.VolumeUsage(
+            ref_count=self._volumes.user_count(volume.name), size=await self._volumes.size(volume.name)
+        )
+        return msgspec.structs.replace(render.volume(volume), usage_data=usage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.config import wire_name
 from kist.model.volume import Volume
+from kist.wire import networks as wire
 
 
 class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
@@ -38,8 +40,10 @@ class Volumes(Protocol):
 
 
 class VolumeRoutes:
-    def __init__(self, volumes: Volumes) -> None:
-        self._volumes = volumes
+    """`pruned` is told the kind of what was pruned and how many bytes that freed."""
+
+    def __init__(self, volumes: Volumes, pruned: Callable[[str, int], None]) -> None:
+        self._volumes, self._pruned = volumes, pruned
 
     def add_to(self, router: Router) -> None:
         router.add("GET", "/volumes", self.all)
@@ -61,7 +65,7 @@ class VolumeRoutes:
             and (not filters.get("driver") or volume.driver in filters["driver"])
             and (dangling is None or dangling != self._volumes.in_use(volume.name))
         ]
-        return json_response({"Volumes": found, "Warnings": None})
+        return json_response(wire.Volumes(volumes=found, warnings=None))
 
     async def create(self, request: Request) -> Response:
         asked = await body(request, _CreateBody)
@@ -87,4 +91,5 @@ class VolumeRoutes:
             and not self._volumes.in_use(volume.name)
         ]
         removed, freed = await self._volumes.prune(names)
-        return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
+        self._pruned("volume", freed)
+        return json_response(wire.VolumesPruned(volumes_deleted=removed or None, space_reclaimed=freed))

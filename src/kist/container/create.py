@@ -48,7 +48,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     _check_endpoints(engine, host, request.networks)
     image = _image(engine, config)
     if image is not None and request.platform:
-        _check_platform(image, request.platform)
+        _check_platform(image, config.image, request.platform)
     merged = merge.merge_config(config, image.container_config if image else None)
     container_id = new_id()
     hostname = merged.hostname or (os.uname().nodename if host.uts_mode == "host" or host.network_mode == "host"
@@ -91,9 +91,16 @@ def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
     cgroupns = host.cgroupns_mode
     if not cgroupns:
         cgroupns = "host" if host.privileged and not engine.layout.is_v2 else engine.host.cgroupns
+    oom_kill_disable = host.oom_kill_disable
+    if oom_kill_disable is None and engine.limits.oom_kill_disable:
+        oom_kill_disable = False
+    masked, readonly = _hidden_paths(host)
     return msgspec.structs.replace(
         host,
         log_config=log_config,
+        oom_kill_disable=oom_kill_disable,
+        masked_paths=masked,
+        readonly_paths=readonly,
         network_mode="bridge" if network_mode == "default" else network_mode,
         ipc_mode=ipc,
         restart_policy=RestartPolicy(policy.name or "no", policy.maximum_retry_count),
@@ -102,6 +109,17 @@ def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
         runtime=host.runtime or "kist",
         isolation=host.isolation,
         console_size=host.console_size or (0, 0),
+    )
+
+
+def _hidden_paths(host: HostConfig) -> tuple[list[str] | None, list[str] | None]:
+    """MaskedPaths and ReadonlyPaths: the defaults are written down, so that inspect tells them."""
+    if host.privileged or "systempaths=unconfined" in (host.security_opt or ()):
+        return host.masked_paths, host.readonly_paths
+    masked, readonly = host.masked_paths, host.readonly_paths
+    return (
+        list(spec.MASKED_PATHS) if masked is None else masked,
+        list(spec.READONLY_PATHS) if readonly is None else readonly,
     )
 
 
@@ -176,13 +194,13 @@ def _image(engine: Engine, config: ContainerConfig) -> Image | None:
     return engine.images.get(config.image)
 
 
-def _check_platform(image: Image, platform: str) -> None:
+def _check_platform(image: Image, name: str, platform: str) -> None:
     os_name, _, architecture = platform.partition("/")
     architecture = architecture.split("/")[0]
     if os_name not in ("", image.config.os) or architecture not in ("", image.config.architecture):
         raise NotFound(
-            f"image with reference {image.tags[0] if image.tags else image.id} was found but does not match the "
-            f"specified platform: wanted {platform}, actual: {image.config.os}/{image.config.architecture}"
+            f"image with reference {name} was found but its platform ({image.config.os}/{image.config.architecture}) "
+            f"does not match the specified platform ({platform})"
         )
 
 

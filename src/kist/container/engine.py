@@ -87,6 +87,22 @@ class Engine:
             {**(config.labels or {}), "image": machine.record.image, "name": machine.name, **attributes},
         )
 
+    def emit_surroundings(self, machine: Machine, *, begin: bool) -> None:
+        """Events of the network and the volumes of a container that starts or has ended."""
+        record = machine.record
+        mode = record.host_config.network_mode
+        if not mode.startswith("container:") and not record.config.network_disabled:
+            network = self.networks.get(mode)
+            attributes = {"container": machine.id, "name": network.name, "type": network.driver}
+            self.events.emit("network", "connect" if begin else "disconnect", network.id, attributes)
+        for point in record.mounts:
+            if point.type == "volume":
+                attributes = {"container": machine.id, "driver": point.driver}
+                if begin:
+                    attributes |= {"destination": point.destination, "propagation": point.propagation}
+                    attributes["read/write"] = str(point.rw).lower()
+                self.events.emit("volume", "mount" if begin else "unmount", point.name, attributes)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task the engine owns and awaits in `quiesce`."""
         task = asyncio.get_running_loop().create_task(work)

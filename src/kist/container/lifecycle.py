@@ -79,6 +79,7 @@ class Lifecycle:
             told, code = start_error(failure)
             self._failed(machine, told.message, code)
             raise told from failure
+        engine.emit_surroundings(machine, begin=True)
         engine.emit(machine, "start")
 
     @staticmethod
@@ -169,10 +170,11 @@ class Lifecycle:
         self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
         for one in machine.execs.values():
             if one.running:
-                one.running, one.exit_code, one.pid = False, 137, 0
+                one.running, one.exit_code = False, 137
         machine.ended.set()
         if state.oom_killed:
             self._engine.emit(machine, "oom")
+        self._engine.emit_surroundings(machine, begin=False)
         self._engine.emit(machine, "die", exitCode=str(state.exit_code), execDuration=str(_duration(state)))
         if machine.record.host_config.auto_remove and not machine.record.removing:
             machine.cleanup = self._engine.spawn(self._auto_remove(machine))
@@ -232,7 +234,7 @@ class Lifecycle:
             if one.outcome is not None and not one.outcome.done():
                 one.outcome.set_exception(LaunchFailed(event))
         elif kind == "exec_exited":
-            one.running, one.exit_code, one.pid = False, event["code"], 0
+            one.running, one.exit_code = False, event["code"]  # the pid stays to be seen, as dockerd leaves it
             self._engine.emit(machine, "exec_die", execID=one.id, exitCode=str(one.exit_code))
 
     # --- stop, kill, restart ---

@@ -35,8 +35,9 @@ class ContainerService:
         return [machine.record for machine in self._engine.index.all()]
 
     def exec_ids(self, name: str) -> list[str]:
-        """Of execs that have not ended."""
-        return [one.id for one in self._find(name).execs.values() if one.exit_code is None]
+        """Of execs that have not ended; a container that has ended has none."""
+        machine = self._find(name)
+        return [one.id for one in machine.execs.values() if one.exit_code is None] if machine.state.running else []
 
     def log_path(self, name: str) -> str:
         return self._engine.log_path(self._find(name).id)
@@ -131,6 +132,11 @@ class ContainerService:
 
     def exec_get(self, exec_id: str) -> ExecState:
         return self._execs.find(exec_id)[1]
+
+    def exec_detach_keys(self, exec_id: str) -> bytes:
+        """What a client types to leave it; nothing when it asked for nothing of its own."""
+        keys = self.exec_get(exec_id).config.detach_keys
+        return detach_keys(keys) if keys else b""
 
     def exec_check(self, exec_id: str) -> ExecState:
         """Raises Conflict when it cannot be started."""

@@ -13,6 +13,7 @@ import msgspec
 
 from kist.container import binds
 from kist.container.signals import parse_signal
+from kist.model import endpoint_sysctls
 from kist.model.config import ContainerConfig, EndpointSettings, Health, HostConfig, PortBinding, RestartPolicy
 from kist.model.errors import InvalidParameter
 
@@ -126,6 +127,7 @@ def _validate_joined_network(config: ContainerConfig, host: HostConfig) -> None:
 
 def validate_networking(endpoints: dict[str, EndpointSettings] | None) -> None:
     for name, endpoint in (endpoints or {}).items():
+        endpoint_sysctls.parse(endpoint, "eth0")
         ipam = endpoint.ipam_config
         for field, address in (
             ("IPv4", ipam.ipv4_address if ipam else ""),

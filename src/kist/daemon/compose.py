@@ -204,16 +204,17 @@ class Daemon:
     def app(self) -> App:
         router = Router()
         containers = self.containers
-        ContainerRoutes(containers, self._create, self._logs).add_to(router)
+        ContainerRoutes(containers, self._create, self._logs, cgroup2=self.engine.layout.is_v2).add_to(router)
         ExecRoutes(containers).add_to(router)
         ImageRoutes(
             self.engine.images,
             self.transfer,
             lambda image_id: len(self._users_of_image(image_id)),
             self.engine.snapshotter.name,
+            self._pruned,
         ).add_to(router)
-        VolumeRoutes(self.engine.volumes).add_to(router)
-        NetworkRoutes(self.engine.networks, containers.all).add_to(router)
+        VolumeRoutes(self.engine.volumes, self._pruned).add_to(router)
+        NetworkRoutes(self.engine.networks, containers.all, self._pruned).add_to(router)
         usage = DiskUsage(
             self.engine.images,
             containers,
@@ -230,6 +231,9 @@ class Daemon:
         ).add_to(router)
         add_absent(router)
         return App(router, f"kist/{facts.ENGINE_VERSION} (linux)")
+
+    def _pruned(self, kind: str, freed: int) -> None:
+        self.events.emit(kind, "prune", "", {"reclaimed": str(freed)})
 
     async def _create(
         self,

@@ -215,7 +215,11 @@ class ImageService:
             stream.drain()
         return stream.digest
 
-    def tag(self, image_id: str, reference: Reference) -> None:
+    def announce(self, action: str, image_id: str) -> None:
+        """An event of an image as a whole: load, import."""
+        self._emit(action, image_id, image_id)
+
+    def tag(self, image_id: str, reference: Reference, *, announce: bool = True) -> None:
         """Points a name at an image; it may have pointed elsewhere. Raises InvalidParameter for a digest."""
         if reference.digest is not None:
             raise InvalidParameter("refusing to create a tag with a digest reference")
@@ -226,7 +230,8 @@ class ImageService:
         with self._database.transaction():
             self._tags.put(_key(named), Tag(_key(named), image_id))
             self._records.put(image_id, msgspec.structs.replace(record, tagged_at=rfc3339()))
-        self._emit("tag", image_id, named.familiar)
+        if announce:
+            self._emit("tag", image_id, named.familiar)
 
     async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[Deleted]:
         """What `rmi` does: a name goes; with its last name the image goes too, if nothing uses it.
@@ -297,10 +302,7 @@ class ImageService:
             self._configs.pop(record.id, None)
             self._emit("delete", record.id, record.id)
             deleted = [Deleted(deleted=record.id)]
-            wanted = {blob for other in self._records.values() for blob in (other.id, other.manifest, *other.blobs)}
-            for blob in (record.id, record.manifest, *record.blobs):
-                if blob and blob not in wanted:
-                    self.content.remove(blob)
+            self._discard(record.id, record.manifest, *record.blobs)
             for number in range(len(record.layers), 0, -1):
                 chain = chain_id(record.layers[:number])
                 try:
@@ -310,6 +312,17 @@ class ImageService:
                 deleted.append(Deleted(deleted=chain))
             await asyncio.to_thread(self._snapshotter.collect)
         return deleted
+
+    async def discard(self, *blobs: str) -> None:
+        """Removes blobs unless an image needs them."""
+        async with self._changing:
+            self._discard(*blobs)
+
+    def _discard(self, *blobs: str) -> None:
+        wanted = {blob for one in self._records.values() for blob in (one.id, one.manifest, *one.blobs)}
+        for blob in blobs:
+            if blob and blob not in wanted:
+                self.content.remove(blob)
 
     async def prune(self, *, dangling: bool, keep: Callable[[Image], bool]) -> tuple[list[Deleted], int]:
         """Removes images no container uses (`dangling`: only those without a name); what went, and how many bytes."""

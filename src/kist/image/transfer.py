@@ -8,10 +8,11 @@ from typing import Any, BinaryIO
 
 from kist.image.archive import import_root, read_archive, write_archive
 from kist.image.bootstrap import bootstrap
-from kist.image.service import ImageService, chain_id
+from kist.image.service import ImageService, chain_id, decode_config
 from kist.model.config import ContainerConfig
+from kist.model.digest import Digest
 from kist.model.errors import KistError, NotFound
-from kist.model.image import Image
+from kist.model.image import Image, ImageConfig
 from kist.model.reference import Reference
 from kist.snapshot.contract import Snapshotter
 
@@ -22,18 +23,24 @@ class Transfer:
     def __init__(self, images: ImageService, snapshotter: Snapshotter) -> None:
         self._images, self._snapshotter = images, snapshotter
 
-    async def load(self, stream: BinaryIO, say: Say) -> None:
-        """Every image of an archive. Raises InvalidParameter; images before the bad one stay."""
+    async def load(
+        self, stream: BinaryIO, say: Say, wanted: Callable[[ImageConfig], bool] = lambda config: True
+    ) -> None:
+        """Every image of an archive that is wanted. Raises InvalidParameter; images before the bad one stay."""
         content = self._images.content
         loaded = await self._in_thread(read_archive, stream, content)
         for one in loaded:
+            if not wanted(decode_config(one.config)):
+                await self._images.discard(Digest.of(one.config), one.manifest, *one.layers)
+                continue
             image = await self._images.add(one.config, list(one.layers), one.manifest, say)
             for tag in one.tags:
                 reference = Reference.parse(tag).tagged()
-                self._images.tag(image.id, reference)
+                self._images.tag(image.id, reference, announce=False)
                 say({"stream": f"Loaded image: {reference.familiar}\n"})
             if not one.tags:
                 say({"stream": f"Loaded image ID: {image.id}\n"})
+            self._images.announce("load", image.id)
 
     @staticmethod
     async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -50,6 +57,7 @@ class Transfer:
         image = await self._images.add(loaded.config, list(loaded.layers))
         if reference is not None:
             self._images.tag(image.id, reference)
+        self._images.announce("import", image.id)
         return image.id
 
     def save(self, names: list[str]) -> Iterator[bytes]:

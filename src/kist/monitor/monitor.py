@@ -72,9 +72,10 @@ class Exec:
         self._client = client
         self._config = config
         self._console = -1
-        self._ends = ends = launch.NO_STREAMS
+        ends = launch.NO_STREAMS
         if not config["tty"]:
-            self._ends = ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
+            ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
+        self._pipes = ends.ours
         try:
             self._helper, self._sync = launch.start_exec(
                 config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, ends
@@ -103,12 +104,10 @@ class Exec:
         self._monitor.loop.forget(self._sync.fileno())
         self._sync.close()
         os.waitpid(self._helper, 0)
+        self._use_streams()
         if self._failure is not None or not self.pid:
             failure = self._failure or {"operation": "exec", "errno": 0, "message": "the helper died", "problem": ""}
             self._monitor.tell({"event": "exec_failed", "id": self.id, **failure})
-            self._ends.close_ours()
-            if self._console >= 0:
-                os.close(self._console)
             if self._client is not None:
                 self._client.close()  # without an end: kistd has the connection too, and tells why
             if self._pidfd >= 0:
@@ -116,14 +115,16 @@ class Exec:
             self._finish(failed=True, code=-1)
             return
         self._monitor.tell({"event": "exec_started", "id": self.id, "pid": self.pid})
-        if self._client is not None:  # before anything is read, or the first output would find nobody
+        if self._client is not None:
             self.streams.attach(self._client)
-        if self._console >= 0:
-            self.streams.use_terminal(self._console, stdin=self._config["stdin"], stdin_once=True)
-        else:
-            self.streams.use_pipes(*self._ends.ours, stdin_once=True)
-        self.streams.wake_input()
         self._monitor.loop.watch(self._pidfd, READ, lambda events: self._exited())
+
+    def _use_streams(self) -> None:
+        """Not before the client is there: what is read earlier would be lost."""
+        if not self._config["tty"]:
+            self.streams.use_pipes(*self._pipes, stdin_once=True)
+        elif self._console >= 0:
+            self.streams.use_terminal(self._console, stdin=self._config["stdin"], stdin_once=True)
 
     def _exited(self) -> None:
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from kist.model import endpoint_sysctls
 from kist.model.config import DeviceMapping, HostConfig, Ulimit
 from kist.model.container import ContainerRecord, MountPoint
 from kist.model.errors import InvalidParameter
@@ -93,7 +94,7 @@ def build_spec(
             cgroups_path="",
             resources=_resources(asked),
             rootfs_propagation=_root_propagation(record),
-            sysctl=_sysctls(asked, host, id_map),
+            sysctl=_sysctls(asked, host, id_map) | _interface_sysctls(record),
             masked_paths=_paths(asked.masked_paths, MASKED_PATHS, asked, options),
             readonly_paths=_paths(asked.readonly_paths, READONLY_PATHS, asked, options),
         ),
@@ -169,6 +170,12 @@ def _sysctls(asked: HostConfig, host: Host, id_map: tuple[int, int] | None) -> d
             found["net.ipv4.ping_group_range"] = "0 2147483647"
         found["net.ipv4.ip_unprivileged_port_start"] = "0"
     return {**found, **(asked.sysctls or {})}
+
+
+def _interface_sysctls(record: ContainerRecord) -> dict[str, str]:
+    """Of the one interface a container of this engine can have."""
+    settings = record.networks.get(record.host_config.network_mode)
+    return endpoint_sysctls.parse(settings, "eth0") if settings is not None else {}
 
 
 # --- mounts ---
