@@ -194,7 +194,10 @@ def summary(record: ContainerRecord, sizes: tuple[int, int] | None) -> dict[str,
         "Labels": record.config.labels or {},
         "State": record.state.status,
         "Status": status_text(record.state),
-        "HostConfig": {"NetworkMode": record.host_config.network_mode},
+        "HostConfig": {
+            "NetworkMode": record.host_config.network_mode,
+            **({"Annotations": annotations} if (annotations := record.host_config.annotations) else {}),
+        },
         "NetworkSettings": {"Networks": networks(record)},
         "Mounts": mounts(record),
     }
