@@ -533,3 +533,87 @@ def test_conditions_of_wait_by_version(engine: Kistd) -> None:
     # before 1.30 there were no conditions: this one is not heard, and the container has ended
     for condition in ("bad", "removed", "next-exit"):
         assert engine.request("POST", f"/v1.29/containers/over/wait?condition={condition}") == (200, {"StatusCode": 6})
+
+
+# --- what differs in what is done ---
+
+
+@pytest.mark.parametrize(
+    ("version", "host", "options"),
+    [
+        ("1.24", {"Sysctls": {"net.ipv4.conf.eth0.log_martians": "1"}}, None),
+        ("1.47", {"Sysctls": {"net.ipv4.conf.eth0.log_martians": "1"}}, None),
+        ("1.51", {}, {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1"}),
+    ],
+)
+def test_settings_of_an_interface_are_made(
+    engine: Kistd, version: str, host: dict[str, object], options: dict[str, str] | None
+) -> None:
+    body: dict[str, object] = {
+        "Image": "busybox",
+        "Cmd": ["cat", "/proc/sys/net/ipv4/conf/eth0/log_martians"],
+        "HostConfig": host,
+        "NetworkingConfig": {"EndpointsConfig": {"bridge": {"DriverOpts": options}}},
+    }
+    status, answer = engine.request("POST", f"/v{version}/containers/create?name=martians", body)
+    assert status == 201, answer
+    assert speak(engine, version, "start", "-a", "martians").text == "1\n"
+
+
+def test_settings_of_an_interface_are_refused_where_they_do_not_belong(engine: Kistd) -> None:
+    body = {"Image": "busybox", "HostConfig": {"Sysctls": {"net.ipv4.conf.eth0.log_martians": "1"}}}
+    status, answer = engine.request("POST", "/v1.48/containers/create", body)
+    assert status == 500
+    assert "must be supplied using driver option 'com.docker.network.endpoint.sysctls'" in answer["message"]
+    options = {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.eth0.log_martians=1"}
+    bad = {"Image": "busybox", "NetworkingConfig": {"EndpointsConfig": {"bridge": {"DriverOpts": options}}}}
+    status, answer = engine.request("POST", "/containers/create", bad)
+    assert status == 400
+    assert "unrecognised network interface sysctl 'net.ipv4.conf.eth0.log_martians=1'" in answer["message"]
+
+
+ARM = '{"os":"linux","architecture":"arm","variant":"v7"}'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "since"),
+    [
+        ("GET", "/images/busybox/json?platform=", "1.49"),
+        ("GET", "/images/busybox/history?platform=", "1.48"),
+        ("DELETE", "/images/busybox:gone?platforms=", "1.50"),
+    ],
+)
+def test_images_for_other_machines_are_not_found(engine: Kistd, method: str, path: str, since: str) -> None:
+    engine.ok("tag", "busybox", "busybox:gone")
+    status, answer = engine.request(method, f"/v{since}{path}{ARM}")
+    assert status == 404
+    assert "does not match the specified platform (linux/arm/v7)" in answer["message"]
+    for bad, text in (
+        ("{}", "both OS and Architecture must be provided"),
+        ('{"variant":"v7"}', "optional platform fields provided, but OS and Architecture are missing"),
+        ("x", "failed to parse platform: "),
+    ):
+        status, answer = engine.request(method, f"/v{since}{path}{bad}")
+        assert (status, answer["message"].startswith(text)) == (400, True), answer
+    assert engine.request(method, f"/v1.{number(since) - 1}{path}{ARM}")[0] == 200  # not heard: any image does
+    if method != "DELETE":
+        assert engine.request("DELETE", "/images/busybox:gone")[0] == 200
+
+
+def test_only_images_for_the_platform_are_loaded_and_saved(engine: Kistd) -> None:
+    status, archive = engine.request("GET", "/images/busybox/get")
+    assert status == 200
+    for version, loaded in (("1.48", False), ("1.47", True)):
+        status, answer = engine.request("POST", f"/v{version}/images/load?quiet=1&platform={ARM}", archive)
+        assert (status, b"Loaded" in bytes(str(answer), "utf-8")) == (200, loaded)
+    status, answer = engine.request("GET", f"/v1.48/images/busybox/get?platform={ARM}")
+    assert (status, answer) == (500, {"message": "no suitable export target found for platform linux/arm/v7"})
+    status, answer = engine.request("GET", f"/v1.48/images/busybox/get?platform={ARM}&platform={ARM}")
+    assert (status, answer) == (400, {"message": "multiple platform parameters not supported"})
+
+
+def test_pruning_took_named_volumes_before_1_42(engine: Kistd) -> None:
+    for version, kept in (("1.51", ["named"]), ("1.41", [])):
+        engine.request("POST", "/volumes/create", {"Name": "named"})
+        assert engine.request("POST", f"/v{version}/volumes/prune")[0] == 200
+        assert [one["Name"] for one in engine.request("GET", "/volumes")[1]["Volumes"]] == kept
