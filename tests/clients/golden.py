@@ -175,7 +175,7 @@ class Scene:
             return "<size>"
         if key in _ADDRESSES and value and value != "02:42:ac:11:00:99":
             return f"<{key}>"
-        if key in ("Pid", "NEventsListener", "NGoroutines", "OomKillDisable"):
+        if key in ("Pid", "NEventsListener", "NGoroutines", "OomKillDisable", "com.docker.network.bridge.name"):
             return f"<{key}>"
         return self._text(value) if isinstance(value, str) else value
 

@@ -151,7 +151,7 @@ network inspect bridge --format "{{.Driver}} {{len .Containers}}"
 @1.25 system df --format "{{.Type}} {{.TotalCount}}"
   Images 1
   Containers 0
-  Local Volumes 0
+  Local Volumes \\d+
   Build Cache 0
 info --format "{{.OSType}} {{.Driver}} {{.Containers}}"
   linux (overlay|vfs)\\w* 0
@@ -175,8 +175,11 @@ def parse_verbs() -> list[tuple[str, str, int, list[str], list[str]]]:
     return found
 
 
-# Before 1.30 `run -d` of the command leaves its listening to events behind, and sometimes says so as it ends.
-CANCELLED = re.compile(r'time=.* msg="error getting events from daemon: context canceled"\n')
+# Before 1.30 the command waits by listening to events, before 1.25 it removes containers itself. Both it leaves behind
+# when it has seen enough, and sometimes says so as it ends, whatever engine it talks to.
+CANCELLED = re.compile(
+    r'time=.* msg="(error getting events from daemon|error removing container): ?.*context canceled"\n'
+)
 
 
 def number(version: str) -> int:
