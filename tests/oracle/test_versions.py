@@ -69,7 +69,7 @@ def prepare(engine: Kistd) -> dict[str, str]:
     begin = f"{time.time():.6f}"
     body = {
         "Image": "busybox", "Cmd": ["sleep", "1000"], "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "b"},
-        "HostConfig": {"Binds": ["shown-volume:/v"], "PortBindings": {"80/tcp": [{"HostPort": "28081"}]}},
+        "HostConfig": {"Binds": ["shown-volume:/v"], "PortBindings": {"80/tcp": [{"HostPort": ""}]}},
     }  # fmt: skip
     assert engine.request("POST", "/v1.41/containers/create?name=shown", body)[0] == 201
     assert engine.request("POST", "/containers/shown/start")[0] == 204
