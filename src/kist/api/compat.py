@@ -413,6 +413,12 @@ def info(request: Request, data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def event_is_told(request: Request, kind: str, action: str) -> bool:
-    """Events of made images came with 1.46."""
-    return at_least(request, "1.46") or (kind, action) != ("image", "create")
+def event_action(request: Request, kind: str, action: str) -> str | None:
+    """How a client is told of an event; None: not at all.
+
+    Events of made images came with 1.46. `start_failed` is the engine's own: engines of 1.24 said `die`, and the
+    command, which removes containers itself there, waits for it for ever.
+    """
+    if (kind, action) == ("container", "start_failed"):
+        return None if at_least(request, "1.25") else "die"
+    return None if (kind, action) == ("image", "create") and not at_least(request, "1.46") else action

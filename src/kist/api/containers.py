@@ -259,13 +259,12 @@ class ContainerRoutes:
             "details": flag(request, "details"),
             "multiplexed": not record.config.tty,
         }
-        stream = self._logs(record.id, options, flag(request, "follow"))
-        first = await anext(stream, None)
-        await request.start_stream(content_type=compat.stream_type(request, tty=record.config.tty))
-        if first is not None:
-            await request.write(first)
-            async for piece in stream:
-                await request.write(piece)
+        follow = flag(request, "follow")
+        stream = self._logs(record.id, options, follow)
+        content_type = compat.stream_type(request, tty=record.config.tty)
+        await request.start_stream(content_type=content_type, endless=follow)
+        async for piece in stream:
+            await request.write(piece)
         return None
 
 

@@ -242,6 +242,7 @@ class ImageRoutes:
         async with Spool(request) as stream:
             said: list[dict[str, Any]] = []
             await self._archives.load(stream, said.append, lambda config: platform is None or matches(config, platform))
+        await progress.start()
         for one in said:
             if "stream" in one or not flag(request, "quiet"):
                 await progress.send(one)

@@ -19,10 +19,14 @@ class ProgressStream:
         self._request = request
         self._started = False
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def start(self) -> None:
+        """Sends the head, for what may have nothing to say."""
         if not self._started:
             self._started = True
             await self._request.start_stream(content_type="application/json")
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await self.start()
         await self._request.write(dumps(message).rstrip(b"\n") + b"\r\n")
 
     async def run(self, work: Callable[[Callable[[str], None]], Awaitable[str]]) -> str:

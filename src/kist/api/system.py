@@ -57,7 +57,8 @@ class SystemRoutes:
     async def ping(self, request: Request) -> Response:
         headers = {"Builder-Version": "1", "Swarm": "inactive", "Cache-Control": "no-cache, no-store, must-revalidate",
                    "Pragma": "no-cache"}  # fmt: skip
-        return Response(200, b"OK", "text/plain; charset=utf-8", headers)
+        body = b"" if request.method == "HEAD" else b"OK"
+        return Response(200, body, "text/plain; charset=utf-8", headers)
 
     async def version(self, request: Request) -> Response:
         return json_response({**self._version, "ApiVersion": API_VERSION, "MinAPIVersion": MINIMUM_VERSION})
@@ -82,21 +83,22 @@ class SystemRoutes:
             raise InvalidParameter(
                 f"`since` time ({request.query['since']}) cannot be after `until` time ({request.query['until']})"
             )
-        await request.start_stream()
+        await request.start_stream(endless=until is None)
         async for event in self._listen(since, until):
-            if matches(event, filters) and compat.event_is_told(request, event.type, event.action):
-                await request.write(dumps(render(event)))
+            action = compat.event_action(request, event.type, event.action)
+            if action is not None and matches(event, action, filters):
+                await request.write(dumps(render(event, action)))
         return None
 
 
-def render(event: EventView) -> Event:
+def render(event: EventView, action: str) -> Event:
     in_old_form = event.type in ("container", "image")
     return Event(
-        status=event.action if in_old_form else UNSET,
+        status=action if in_old_form else UNSET,
         id=event.actor if in_old_form else UNSET,
         from_=event.attributes.get("image", "") or UNSET if event.type == "container" else UNSET,
         type=event.type,
-        action=event.action,
+        action=action,
         actor=Actor(id=event.actor, attributes=event.attributes),
         scope="local",
         time=event.time // 1_000_000_000,
@@ -104,7 +106,7 @@ def render(event: EventView) -> Event:
     )
 
 
-def matches(event: EventView, filters: Filters) -> bool:
+def matches(event: EventView, action: str, filters: Filters) -> bool:
     """Values of one filter are alternatives; all filters must hold."""
     name = event.attributes.get("name", "")
     for kind in ("container", "image", "network", "volume", "daemon"):
@@ -116,7 +118,7 @@ def matches(event: EventView, filters: Filters) -> bool:
     if filters.get("type") and event.type not in filters["type"]:
         return False
     actions = filters.get("event")
-    if actions and not any(event.action == one or event.action.startswith(f"{one}:") for one in actions):
+    if actions and not any(action == one or action.startswith(f"{one}:") for one in actions):
         return False
     if filters.get("scope") and "local" not in filters["scope"]:
         return False

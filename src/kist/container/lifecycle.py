@@ -93,6 +93,7 @@ class Lifecycle:
         state = msgspec.structs.replace(machine.state, status=status, exit_code=code, error=message)
         self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
         self._release_network(machine)
+        self._engine.emit(machine, "start_failed", exitCode=str(code))  # told to clients of old versions only
         machine.ended.set()
         if machine.record.host_config.auto_remove:
             machine.cleanup = self._engine.spawn(self._auto_remove(machine))

@@ -14,11 +14,15 @@ from kist.model.errors import KistError
 _IDLE_SECONDS = 1.0
 
 
-async def read_logs(engine: Engine, machine: Machine, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
-    """Pieces of the answer. Raises KistError with Docker's text when the driver keeps none."""
+def read_logs(engine: Engine, machine: Machine, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
+    """Pieces of the answer. Raises KistError with Docker's text, here and now, when the driver keeps none."""
     config = machine.record.host_config.log_config
     if config is not None and config.type == "none":
         raise KistError("configured logging driver does not support reading")
+    return _pieces(engine, machine, options, follow)
+
+
+async def _pieces(engine: Engine, machine: Machine, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
     reader = LogReader(engine.log_path(machine.id), options)
     watcher = inotify.Inotify() if follow else None
     try:

@@ -93,7 +93,6 @@ def version() -> dict[str, Any]:
         "Os": "linux",
         "Arch": host_architecture(),
         "KernelVersion": uname.release,
-        "BuildTime": "",
     }
 
 

@@ -58,7 +58,7 @@ class Request:
         self.upgrade = upgrade
         self.version = ""  # of the API, set by the router
         self.parameters: dict[str, str] = {}
-        self.streaming = False
+        self.streaming = self.endless = False
         self.answered = False
         self.extra_headers: dict[str, str] = {}
         self._connection = connection
@@ -114,11 +114,17 @@ class Request:
 
     # --- the answer ---
 
-    async def start_stream(self, status: int = 200, content_type: str = "application/json") -> None:
-        """Sends a head at once; the body follows in chunks. From now on a vanished client cancels the handler."""
+    async def start_stream(
+        self, status: int = 200, content_type: str = "application/json", *, endless: bool = False
+    ) -> None:
+        """Sends a head at once; the body follows in chunks. From now on a vanished client cancels the handler.
+
+        `endless`: only the client ends it, and may do so while there is nothing to write.
+        """
         self.streaming = self.answered = True
+        self.endless = endless
         self._connection.send_head(status, {"Content-Type": content_type, "Transfer-Encoding": "chunked"}, self)
-        if self._connection.lost:
+        if self._connection.lost or (endless and self._connection.half_closed):
             raise ClientGone
 
     async def write(self, data: bytes) -> None:
@@ -158,6 +164,7 @@ class Connection(asyncio.Protocol):
         self._leftover = bytearray()
         self._keep_alive = True
         self._hijacked = False
+        self.half_closed = False
         self._paused = False
         self._writable = asyncio.Event()
         self._writable.set()
@@ -186,7 +193,10 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def eof_received(self) -> bool:
-        """A half-closed client still wants its answer."""
+        """A half-closed client still wants its answer, unless that never ends by itself: then it is gone."""
+        self.half_closed = True
+        if self._request is not None and self._request.endless:
+            return False
         return self._task is not None and not self._task.done()
 
     def data_received(self, data: bytes) -> None:
