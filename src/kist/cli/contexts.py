@@ -161,10 +161,14 @@ def _inspected(context: Context, name: str) -> _Inspected:
     return _Inspected(
         Name=meta["Name"],
         Metadata=dict(sorted((key, value) for key, value in meta["Metadata"].items() if value != "")),
-        Endpoints=dict(sorted(meta["Endpoints"].items())),
+        Endpoints={key: _whole(key, value) for key, value in sorted(meta["Endpoints"].items())},
         TLSMaterial=files,
         Storage={"MetadataPath": places[0], "TLSPath": places[1]},
     )
+
+
+def _whole(name: str, endpoint: Any) -> Any:
+    return {**endpoint, "SkipTLSVerify": endpoint.get("SkipTLSVerify", False)} if name == ENDPOINT else endpoint
 
 
 def _default(context: Context) -> tuple[Meta, TlsData]:

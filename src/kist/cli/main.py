@@ -132,7 +132,7 @@ def _group(name: str, about: str, commands: tuple[Command, ...]) -> str:
 
 
 def _overview() -> str:
-    width = max(len(command.name) for command in TOP) + 2
+    width = max(11, *map(len, GROUPS), *(len(command.name) for command in TOP)) + 1
     commands = "\n".join(f"  {one.name:<{width}}{one.help}" for one in sorted(TOP, key=lambda one: one.name))
     groups = "\n".join(f"  {name:<{width}}{about}" for name, (about, _) in sorted(GROUPS.items()))
     return "\n\n".join(

@@ -55,15 +55,16 @@ def unpack(data: bytes, name: str) -> tuple[Meta, TlsData]:
                 raise KistError("archive format is invalid")
             tls.setdefault(endpoint, {})[file] = content
         else:
-            raise KistError(f"unexpected context file: {path}")
+            raise KistError(f"{path}: unexpected context file")
     if meta is None:
         raise KistError("invalid context: no metadata found")
     return meta, tls
 
 
 def _tarred(data: bytes) -> Iterator[tuple[str, bytes]]:
+    padded = data + bytes(-len(data) % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)  # docker leaves the end out
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        with tarfile.open(fileobj=io.BytesIO(padded), mode="r:") as archive:
             for member in archive:
                 if member.isfile():
                     opened = archive.extractfile(member)

@@ -57,18 +57,15 @@ def split_port(address: str, url: str) -> tuple[str, str]:
 def check_stored(host: str) -> None:
     """Whether a context may have this host. Raises KistError with Docker's texts, which name the step that failed."""
     scheme, separator, rest = host.partition("://")
-    if scheme == "ssh" and separator:
-        try:
-            parse_ssh(host)
-        except KistError as error:
-            raise KistError(f"invalid docker endpoint options: {error.message}") from error
-    elif host and not (separator and rest):
+    if host and not (separator and rest):
         raise KistError(f"unable to apply docker endpoint options: unable to parse docker host `{host}`")
-    elif scheme == "tcp":
-        try:
+    try:
+        if scheme == "ssh":
+            parse_ssh(host)
+        elif scheme == "tcp":
             split_port(rest.partition("/")[0], host)
-        except KistError as error:
-            raise KistError(f"unable to apply docker endpoint options: {error.message}") from error
+    except KistError as error:
+        raise KistError(f"invalid docker endpoint options: {error.message}") from error
 
 
 class SshAddress(NamedTuple):
