@@ -71,7 +71,7 @@ def arguments(encrypted: Encrypted, command: list[str], *words: str) -> list[str
     return [*command, *options, *words]
 
 
-def run(line: list[str], stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+def run(line: list[str], stdin: bytes = b"", /, **environment: str) -> subprocess.CompletedProcess[bytes]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("DOCKER_", "KIST_"))}
     return subprocess.run(line, input=stdin, capture_output=True, timeout=40, check=False,
                           env={**clean, "DOCKER_CONFIG": "/nosuch", **environment})  # fmt: skip

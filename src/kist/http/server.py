@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -186,8 +187,20 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def eof_received(self) -> bool:
-        """A half-closed client still wants its answer."""
-        return self._task is not None and not self._task.done()
+        """A half-closed client still wants its answer; one that closed both directions does not."""
+        if self._task is None or self._task.done():
+            return False
+        return not (self._request is not None and self._request.streaming and self._has_left())
+
+    def _has_left(self) -> bool:
+        """A unix socket tells the two apart (poll(2): POLLHUP); on TCP only the next write does."""
+        assert self._transport is not None
+        plain = self._transport.get_extra_info("socket")
+        if plain is None or plain.family != socket.AF_UNIX:
+            return False
+        poll = select.poll()
+        poll.register(plain.fileno(), 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def data_received(self, data: bytes) -> None:
         if self._raw:
