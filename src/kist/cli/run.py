@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from typing import Any
 
 from kist.cli.context import Context, RunFailed
@@ -155,14 +154,18 @@ def _pass_signals_on(context: Context, container: str) -> Any:
     """Signals sent to this process go to the container's first process instead."""
     before = {}
     killing = context.another()
-    lock = threading.Lock()
+    waiting: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
-        with lock:
+        waiting.append(number)
+        if len(waiting) > 1:  # this one interrupted the loop below, which sends it too
+            return
+        while waiting:
             try:
-                killing.call("POST", f"/containers/{container}/kill", {"signal": str(number)})
+                killing.call("POST", f"/containers/{container}/kill", {"signal": str(waiting[0])})
             except KistError:
-                return
+                pass
+            waiting.pop(0)
 
     for number in signal.valid_signals() - _NOT_PASSED_ON:
         try:
