@@ -8,7 +8,6 @@ some ways need is imported where it is needed.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Any
 
@@ -139,6 +138,8 @@ class Choice:
 def _without_tls(host: str) -> Endpoint:
     scheme, _, rest = host.partition("://")
     if scheme == "ssh":
+        import signal
+
         from kist.client.ssh import SshEndpoint
 
         try:
