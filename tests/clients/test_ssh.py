@@ -244,13 +244,16 @@ def test_dial_stdio_half_closes_both_ways(engine: Kistd) -> None:
 
 def test_signals_close_together_all_reach_the_container(engine: Kistd) -> None:
     """Here a lock once waited for itself."""
-    script = "n=0; trap 'n=$((n+1))' USR1; trap 'echo $n; echo end; exit 4' TERM; echo up; while :; do sleep 0.05; done"
+    script = (
+        "n=0; trap 'n=$((n+1))' USR1 USR2; trap 'echo $n; echo end; exit 4' TERM; echo up; while :; do sleep 0.05; done"
+    )
     process = subprocess.Popen([*KIST, "-H", engine.host, "run", "--rm", "busybox", "sh", "-c", script],
                                stdout=subprocess.PIPE)  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
-    for _ in range(20):
+    for _ in range(40):
         process.send_signal(signal.SIGUSR1)
-        time.sleep(0.005)
+        process.send_signal(signal.SIGUSR2)
+        time.sleep(0.002)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
