@@ -8,6 +8,9 @@ need dockerd docker.io
 need nft nftables
 need mmdebstrap mmdebstrap
 need nsenter util-linux
+need sshd openssh-server
+need ssh openssh-client
+need openssl openssl
 [ -z "$wanted" ] && exit 0
 [ "$(id -u)" = 0 ] || { echo "these packages are missing and only root can install them:$wanted" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive

@@ -36,10 +36,10 @@ class Recorder:
         start_stream, write = request.start_stream, request.write
         status_sent, type_sent = 200, ""
 
-        async def started(status: int = 200, content_type: str = "application/json") -> None:
+        async def started(status: int = 200, content_type: str = "application/json", *, endless: bool = False) -> None:
             nonlocal status_sent, type_sent
             status_sent, type_sent = status, content_type
-            await start_stream(status, content_type)
+            await start_stream(status, content_type, endless=endless)
 
         async def written(data: bytes) -> None:
             if type_sent == "application/json":

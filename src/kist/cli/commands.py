@@ -261,6 +261,38 @@ PRUNE = (
     Opt("filter", "list", "Provide filter values"),
 )
 
+GLOBAL = Command("", "[OPTIONS] COMMAND [ARG...]", "A container engine, Docker's in Python", "", (
+    Opt("config", "text", "Location of client config files (default: DOCKER_CONFIG, or ~/.docker)"),
+    Opt("context", "text", "Name of the context to use to connect to the daemon", "c"),
+    Opt("debug", "flag", "Enable debug mode", "D"),
+    Opt("host", "list", "Daemon socket to connect to", "H"),
+    Opt("log-level", "text", 'Set the logging level ("debug", "info", "warn", "error", "fatal")', "l", "info"),
+    Opt("tls", "flag", "Use TLS; implied by --tlsverify"),
+    Opt("tlscacert", "text", "Trust certs signed only by this CA"),
+    Opt("tlscert", "text", "Path to TLS certificate file"),
+    Opt("tlskey", "text", "Path to TLS key file"),
+    Opt("tlsverify", "flag", "Use TLS and verify the remote"),
+    Opt("version", "flag", "Print version information and quit", "v"),
+), 0, -1, False)  # fmt: skip
+_ENDPOINT = Opt("docker", "map", "set the docker endpoint: host, ca, cert, key, skip-tls-verify, from (default [])")
+_DESCRIPTION = Opt("description", "text", "Description of the context")
+CONTEXT = (
+    Command("create", "[OPTIONS] CONTEXT", "Create a context", "contexts:create",
+            (_DESCRIPTION, _ENDPOINT, Opt("from", "text", "create context from a named context")), 1, 1),
+    Command("export", "[OPTIONS] CONTEXT [FILE|-]",
+            "Export a context to a tar archive FILE or a tar stream on STDOUT.", "contexts:export", (), 1, 2),
+    Command("import", "CONTEXT FILE|-", "Import a context from a tar or zip file", "contexts:import_", (), 2, 2),
+    Command("inspect", "[OPTIONS] [CONTEXT] [CONTEXT...]", "Display detailed information on one or more contexts",
+            "contexts:inspect", (_FORMAT,), 0, -1),
+    Command("ls", "[OPTIONS]", "List contexts", "contexts:ls",
+            (_LIST_FORMAT, Opt("quiet", "flag", "Only show context names", "q")), aliases=("list",)),
+    Command("rm", "CONTEXT [CONTEXT...]", "Remove one or more contexts", "contexts:remove",
+            (Opt("force", "flag", "Force the removal of a context in use", "f"),), 1, -1, aliases=("remove",)),
+    Command("show", "", "Print the name of the current context", "contexts:show"),
+    Command("update", "[OPTIONS] CONTEXT", "Update a context", "contexts:update", (_DESCRIPTION, _ENDPOINT), 1, 1),
+    Command("use", "CONTEXT", "Set the current docker context", "contexts:use", (), 0, -1),
+)  # fmt: skip
+
 TOP = (
     *CONTAINER,
     Command("ps", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS),
@@ -318,8 +350,9 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "system": ("Manage the engine", (
         *SYSTEM[1:],
         Command("df", "[OPTIONS]", "Show disk usage", "others:df", (_LIST_FORMAT,)),
-        Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio"),
+        Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio", hidden=True),
     )),
+    "context": ("Manage contexts", CONTEXT),
     "daemon": ("Manage the daemon of this machine", (
         Command("stop", "", "Stop the daemon that kist started; containers run on", "others:daemon_stop"),
     )),

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kist.client.http import ApiError, Client
+from kist.cli.choice import Choice
+from kist.client.http import API_VERSION, ApiError, Client, Endpoint
 from kist.model.errors import KistError
 
 
@@ -23,15 +24,39 @@ class RunFailed(KistError):
 
 
 class Context:
-    def __init__(self, host: str, version: str, tls: Any = None) -> None:
-        self.host, self.version, self.tls = host, version, tls
+    """What a command works with. The daemon is found when it is first needed: some commands need none."""
+
+    def __init__(self, choice: Choice, version: str = "") -> None:
+        self.choice = choice
+        self.version = version or API_VERSION
+        self._fixed = bool(version)  # the user's choice, not to be stepped down from
+        self._endpoint: Endpoint | None = None
         self._client: Client | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Raises KistError when the choice names no daemon."""
+        if self._endpoint is None:
+            self._endpoint = self.choice.endpoint()
+        return self._endpoint
 
     @property
     def client(self) -> Client:
         if self._client is None:
-            self._client = Client(self.host, self.version, self.tls)
+            self._client = self.another()
         return self._client
+
+    def another(self) -> Client:
+        """A client with a connection of its own, for what goes on beside the first."""
+        version = self._client.version if self._client is not None else self.version
+        return Client(self.endpoint, version, fixed=self._fixed)
+
+    def close(self) -> None:
+        """Ends connections, and the processes behind them."""
+        if self._client is not None:
+            self._client.close()
+        if self._endpoint is not None:
+            self._endpoint.close()
 
     def for_each(self, names: list[str], act: Callable[[str], Any], after: str = "") -> int:
         """Carries out for every name, prints those that worked, tells what failed; 1 when anything did."""

@@ -2,50 +2,85 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
 import time
 
-from kist.client.http import Unreachable, connect
+from kist.cli.choice import DEFAULT_SOCKET
+from kist.client.http import Endpoint, Unreachable
 from kist.model.errors import KistError
 
-DEFAULT_SOCKET = "/run/kist.sock"
 PIDFILE = "/run/kist.pid"
+_START_LOCK = "/run/kist-start.lock"
 _LOG = "/var/log/kist.log"
 _START_SECONDS = 15.0
 
 
-def start_if_wanted(host: str) -> bool:
-    """Starts kistd when the default socket has no daemon and this process may; says so once. True when it did."""
-    if host != f"unix://{DEFAULT_SOCKET}" or os.geteuid() != 0 or os.environ.get("KIST_NO_AUTOSTART"):
+def start_if_allowed() -> bool:
+    """Starts kistd for the default socket when this process may, and says so. True when one runs afterwards.
+
+    Of several commands at the same moment one starts it; the others wait. Raises KistError when it does not come up.
+    """
+    if os.geteuid() != 0 or os.environ.get("KIST_NO_AUTOSTART"):
         return False
-    print("kist: no daemon is running, starting kistd (stop it with: kist daemon stop)", file=sys.stderr)
-    start()
+    lock = os.open(_START_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _answers():
+            print("kist: no daemon is running, starting kistd (stop it with: kist daemon stop)", file=sys.stderr)
+            _await_start(_spawn())
+    finally:
+        os.close(lock)
+    return True
+
+
+def _answers() -> bool:
+    try:
+        Endpoint(f"unix://{DEFAULT_SOCKET}").connect().close()
+    except Unreachable:
+        return False
+    return True
+
+
+def _await_start(pid: int) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            connect(host).close()
-            return True
-        except Unreachable:
-            time.sleep(0.02)
-    raise KistError(f"kistd did not come up within {_START_SECONDS:.0f} s: see {_LOG}")
+    while not _answers():
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            raise KistError(f"kistd ended at once with status {os.waitstatus_to_exitcode(status)}: see {_LOG}")
+        if time.monotonic() > deadline:
+            raise KistError(f"kistd did not come up within {_START_SECONDS:.0f} s: see {_LOG}")
+        time.sleep(0.01)
 
 
-def start() -> None:
-    """kistd in a session of its own, its messages in the log file."""
+def _spawn() -> int:
+    """kistd in a session of its own, its messages in the log file, with no descriptor of ours. Its process id."""
     log = os.open(_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-    actions = [
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),
         (os.POSIX_SPAWN_DUP2, log, 2),
     ]
+    # A lock or a pipe that a shell gave this command must not live as long as the daemon.
+    inherited = [number for number in map(int, os.listdir("/proc/self/fd")) if number > 2 and _is_inherited(number)]
+    actions += [(os.POSIX_SPAWN_CLOSE, number) for number in inherited]
     arguments = [sys.executable, "-I", "-m", "kist.daemon.main"]
-    os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsid=True)
-    os.close(log)
+    try:
+        return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsid=True)
+    finally:
+        os.close(log)
 
 
-def stop(host: str) -> None:
+def _is_inherited(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:  # the one that listed them
+        return False
+
+
+def stop() -> None:
     """Raises KistError when none runs here."""
     try:
         with open(PIDFILE, encoding="ascii") as file:

@@ -8,13 +8,15 @@ import sys
 from typing import Any
 
 from kist import __version__
-from kist.cli.commands import GROUPS, TOP
+from kist.cli.choice import Choice
+from kist.cli.commands import GLOBAL, GROUPS, TOP
 from kist.cli.context import Context, RunFailed
-from kist.cli.parse import Command, HelpAsked, UsageError, help_text, parse, with_usage
-from kist.client.http import API_VERSION, ApiError, Unreachable
+from kist.cli.parse import Command, HelpAsked, Parsed, UsageError, help_text, option_lines, parse, with_usage
+from kist.client.http import ApiError, Unreachable
 from kist.model.errors import KistError
 
-_DEFAULT_HOST = "unix:///run/kist.sock"
+_LEVELS = frozenset({"trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"})
+_NEVER_START = frozenset({"others:daemon_stop"})
 
 
 def main() -> None:
@@ -33,14 +35,14 @@ def dispatch(words: list[str]) -> int:
     """Carries out a command line; its exit status."""
     path = "kist"
     try:
-        host, rest = _globals(words)
-        found = _find(rest)
+        given = parse(GLOBAL, words, path)
+        choice = _choice(given)
+        found = _find(["--version"] if given.version else given.arguments)
         if isinstance(found, int):
             return found
         command, path, rest = found
         parsed = parse(command, rest, path)
-        context = _context(host)
-        return _carry_out(command, context, parsed)
+        return _carry_out(command, choice, parsed)
     except HelpAsked:
         print("\n" + help_text(command, path) + "\n" if path != "kist" else _overview())
         return 0
@@ -61,54 +63,37 @@ def dispatch(words: list[str]) -> int:
         return 1
 
 
-def _carry_out(command: Command, context: Context, parsed: Any) -> int:
+def _carry_out(command: Command, choice: Choice, parsed: Any) -> int:
     module, _, function = command.run.partition(":")
     act = getattr(importlib.import_module(f"kist.cli.{module}"), function)
+    context = Context(choice, os.environ.get("DOCKER_API_VERSION", ""))
     try:
+        try:
+            return int(act(context, parsed))
+        except Unreachable:
+            if not (choice.is_default and command.run not in _NEVER_START):
+                raise
+            from kist.cli.daemon import start_if_allowed
+
+            if not start_if_allowed():
+                raise
         return int(act(context, parsed))
-    except Unreachable:
-        if command.run == "others:daemon_stop":
-            raise
-        from kist.cli.daemon import start_if_wanted
-
-        if not start_if_wanted(context.host):
-            raise
-        return int(act(Context(context.host, context.version, context.tls), parsed))
+    finally:
+        context.close()
 
 
-def _globals(words: list[str]) -> tuple[str, list[str]]:
-    """Options before the command. Raises UsageError, HelpAsked."""
-    host = ""
-    rest = list(words)
-    while rest and rest[0].startswith("-"):
-        word = rest.pop(0)
-        name, equals, value = word.partition("=")
-        if name in ("-H", "--host"):
-            host = value if equals else rest.pop(0) if rest else ""
-        elif word.startswith("-H") and not word.startswith("--"):
-            host = word[2:]
-        elif name in ("-v", "--version"):
-            rest.insert(0, "--version")
-            return host, rest
-        elif name in ("-D", "--debug"):
-            continue
-        elif name in ("-l", "--log-level", "--config", "-c", "--context"):
-            given = value if equals else rest.pop(0) if rest else ""
-            if name in ("-c", "--context") and given not in ("", "default"):
-                raise UsageError(
-                    f'Failed to initialize: unable to resolve docker endpoint: context "{given}": context not found', 1
-                )
-        elif name == "--help":
-            raise HelpAsked
-        else:
-            raise UsageError(f"unknown flag: {name}\n\nUsage:  kist [OPTIONS] COMMAND [ARG...]\n\n"
-                             f"Run 'kist --help' for more information", 125)  # fmt: skip
-    return host, rest
+def _choice(given: Parsed) -> Choice:
+    """Raises KistError for global options that cannot be."""
+    if given.log_level not in _LEVELS:
+        raise KistError(f"Unable to parse logging level: {given.log_level}")
+    choice = Choice(given)
+    choice.check()
+    return choice
 
 
 def _find(words: list[str]) -> tuple[Command, str, list[str]] | int:
     if not words:
-        print(_overview())
+        print(_overview(), file=sys.stderr)
         return 0
     if words[0] == "--version":
         print(f"kist version {__version__}")
@@ -120,17 +105,17 @@ def _find(words: list[str]) -> tuple[Command, str, list[str]] | int:
             return 0
     name, *rest = words
     for command in TOP:
-        if command.name == name:
-            return command, f"kist {name}", rest
+        if command.name == name or name in command.aliases:
+            return command, f"kist {command.name}", rest
     if name not in GROUPS:
         print(f"kist: unknown command: kist {name}\n\nRun 'kist --help' for more information", file=sys.stderr)
         return 1
     about, commands = GROUPS[name]
     if not rest or rest[0] == "--help":
-        print(_group(name, about, commands))
+        print(_group(name, about, commands), file=sys.stdout if rest else sys.stderr)
         return 0
     for command in commands:
-        if command.name == rest[0]:
+        if command.name == rest[0] or rest[0] in command.aliases:
             return command, f"kist {name} {command.name}", rest[1:]
     print(f"kist: unknown command: kist {name} {rest[0]}\n\nUsage:  kist {name} COMMAND\n\n"
           f"Run 'kist {name} --help' for more information", file=sys.stderr)  # fmt: skip
@@ -138,14 +123,16 @@ def _find(words: list[str]) -> tuple[Command, str, list[str]] | int:
 
 
 def _group(name: str, about: str, commands: tuple[Command, ...]) -> str:
-    width = max(len(command.name) for command in commands) + 2
-    listed = "\n".join(f"  {one.name:<{width}}{one.help}" for one in sorted(commands, key=lambda one: one.name))
+    width = max(11, *(len(command.name) for command in commands)) + 1  # as cobra pads
+    listed = "\n".join(
+        f"  {one.name:<{width}}{one.help}" for one in sorted(commands, key=lambda one: one.name) if not one.hidden
+    )
     head = f"Usage:  kist {name} COMMAND\n\n{about}\n\nCommands:\n{listed}\n\n"
     return head + f"Run 'kist {name} COMMAND --help' for more information on a command."
 
 
 def _overview() -> str:
-    width = max(len(command.name) for command in TOP) + 2
+    width = max(11, *map(len, GROUPS), *(len(command.name) for command in TOP)) + 1
     commands = "\n".join(f"  {one.name:<{width}}{one.help}" for one in sorted(TOP, key=lambda one: one.name))
     groups = "\n".join(f"  {name:<{width}}{about}" for name, (about, _) in sorted(GROUPS.items()))
     return "\n\n".join(
@@ -154,30 +141,10 @@ def _overview() -> str:
             "A container engine, Docker's in Python",
             f"Management Commands:\n{groups}",
             f"Commands:\n{commands}",
-            "Global Options:\n  -H, --host string   Daemon socket to connect to\n"
-            "  -v, --version       Print version information and quit",
+            "Global Options:\n" + "\n".join(option_lines(GLOBAL)),
             "Run 'kist COMMAND --help' for more information on a command.",
         ]
     )
-
-
-def _context(host: str) -> Context:
-    """The daemon to talk to: -H, KIST_HOST, DOCKER_HOST, or the default socket. Raises KistError."""
-    host = host or os.environ.get("KIST_HOST", "") or os.environ.get("DOCKER_HOST", "") or _DEFAULT_HOST
-    version = os.environ.get("DOCKER_API_VERSION", "") or API_VERSION
-    if host.startswith("/"):
-        host = f"unix://{host}"
-    scheme = host.partition("://")[0]
-    if scheme == "ssh":
-        raise KistError(f"{host}: ssh:// is not supported by this version; forward the socket with ssh -L instead")
-    if scheme not in ("unix", "tcp"):
-        raise KistError(f"unable to parse docker host `{host}`")
-    tls = None
-    if scheme == "tcp" and os.environ.get("DOCKER_TLS_VERIFY"):
-        from kist.client.tls import wrapper
-
-        tls = wrapper(os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker"))
-    return Context(host, version, tls)
 
 
 if __name__ == "__main__":

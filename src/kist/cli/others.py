@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from typing import Any
@@ -14,7 +13,7 @@ from kist.cli.containers import filters, inspect_each
 from kist.cli.context import Context
 from kist.cli.images import confirm
 from kist.cli.parse import Parsed
-from kist.client.http import Unreachable, connect
+from kist.client.http import Unreachable
 
 _VOLUMES = {"Name": "VOLUME NAME", "Driver": "DRIVER", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS",
             "Links": "LINKS", "Size": "SIZE"}  # fmt: skip
@@ -99,7 +98,7 @@ def version(context: Context, options: Parsed) -> int:
     except Unreachable as error:
         failure = error
     if options.format:
-        sys.stdout.write(tables.inspect([found], options.format))
+        sys.stdout.write(tables.one(found, options.format))
     else:
         print(f"Client:\n Version:           {__version__}\n API version:       {context.version}")
         server = found["Server"]
@@ -115,7 +114,7 @@ def version(context: Context, options: Parsed) -> int:
 def info(context: Context, options: Parsed) -> int:
     found = context.client.call("GET", "/info")
     if options.format:
-        sys.stdout.write(tables.inspect([found], options.format))
+        sys.stdout.write(tables.one(found, options.format))
         return 0
     for title, key in (("Containers", "Containers"), (" Running", "ContainersRunning"), (" Paused", "ContainersPaused"),
                        (" Stopped", "ContainersStopped"), ("Images", "Images"), ("Server Version", "ServerVersion"),
@@ -182,32 +181,15 @@ def df(context: Context, options: Parsed) -> int:
 
 def dial_stdio(context: Context, options: Parsed) -> int:
     """Standard input and output as a connection to the daemon, for ssh://."""
-    import select
-    import socket
+    from kist.cli.stream import carry
 
-    connection = connect(context.host, context.tls)
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    poll.register(connection, select.POLLIN)
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == 0:
-                data = os.read(0, 1 << 16)
-                if not data:
-                    poll.unregister(0)
-                    connection.shutdown(socket.SHUT_WR)
-                    continue
-                connection.sendall(data)
-            else:
-                data = connection.recv(1 << 16)
-                if not data:
-                    return 0
-                os.write(1, data)
+    carry(context.endpoint.connect())
+    return 0
 
 
 def daemon_stop(context: Context, options: Parsed) -> int:
     """Ends the daemon that kist started; containers run on."""
     from kist.cli.daemon import stop
 
-    stop(context.host)
+    stop()
     return 0

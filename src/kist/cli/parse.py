@@ -9,7 +9,7 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 class Opt(NamedTuple):
-    """One option. `kind`: flag, text, list, int, size (bytes), time (nanoseconds)."""
+    """One option. `kind`: flag, text, list, map, int, size (bytes), time (nanoseconds)."""
 
     name: str
     kind: str = "flag"
@@ -29,6 +29,8 @@ class Command(NamedTuple):
     minimum: int = 0
     maximum: int = 0
     interspersed: bool = True
+    aliases: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 class UsageError(Exception):
@@ -51,7 +53,7 @@ class Parsed:
         self.given: set[str] = set()
         self._values: dict[str, Any] = {}
         for option in options:
-            empty: Any = {"flag": False, "list": [], "text": "", "int": 0, "size": 0}.get(option.kind)
+            empty: Any = {"flag": False, "list": [], "map": {}, "text": "", "int": 0, "size": 0}.get(option.kind)
             self._values[option.name] = option.default if option.default is not None else empty
 
     def __getattr__(self, name: str) -> Any:
@@ -61,6 +63,8 @@ class Parsed:
         if option.kind == "list":
             earlier = self._values[option.name] if option.name in self.given else []
             value = [*earlier, value]
+        elif option.kind == "map":
+            value = {**self._values[option.name], **value}
         self.given.add(option.name)
         self._values[option.name] = value
 
@@ -151,7 +155,23 @@ def convert(option: Opt, value: str) -> Any:
         return parse_size(value)
     if option.kind == "time":
         return parse_duration(value)
-    return value
+    return parse_map(value) if option.kind == "map" else value
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """`a=b,c=d`, a pair with commas in double quotes. Raises ValueError with pflag's text."""
+    pairs = [text]
+    if text.count("=") > 1:
+        import csv
+
+        pairs = next(csv.reader([text]), [])
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair} must be formatted as key=value")
+        found[key] = value
+    return found
 
 
 def parse_size(text: str) -> int:
@@ -222,14 +242,21 @@ def _check_count(parsed: Parsed, command: Command, path: str) -> None:
 def help_text(command: Command, path: str) -> str:
     """What `--help` prints."""
     lines = [f"Usage:  {path} {command.usage}".rstrip(), "", command.help]
+    if command.aliases:
+        base = path.rpartition(" ")[0]
+        lines += ["", "Aliases:", "  " + ", ".join(f"{base} {name}" for name in (command.name, *command.aliases))]
     if command.options:
-        rows = []
-        for option in sorted(command.options, key=lambda one: one.name):
-            short = f"-{option.short}, " if option.short else "    "
-            value = {"flag": "", "int": " int", "size": " bytes", "time": " duration", "list": " list"}.get(
-                option.kind, " string"
-            )
-            rows.append((f"  {short}--{option.name}{value}", option.help))
-        width = max(len(left) for left, _ in rows) + 3
-        lines += ["", "Options:", *[f"{left:<{width}}{right}".rstrip() for left, right in rows]]
+        lines += ["", "Options:", *option_lines(command)]
     return "\n".join(lines)
+
+
+def option_lines(command: Command) -> list[str]:
+    """The options of a command, one a line, in two columns."""
+    rows = []
+    for option in sorted(command.options, key=lambda one: one.name):
+        short = f"-{option.short}, " if option.short else "    "
+        value = {"flag": "", "int": " int", "size": " bytes", "time": " duration", "list": " list",
+                 "map": " stringToString"}.get(option.kind, " string")  # fmt: skip
+        rows.append((f"  {short}--{option.name}{value}", option.help))
+    width = max(len(left) for left, _ in rows) + 3
+    return [f"{left:<{width}}{right}".rstrip() for left, right in rows]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from typing import Any
 
 from kist.cli.context import Context, RunFailed
 from kist.cli.options import body
 from kist.cli.parse import Parsed
 from kist.cli.stream import Detached, RawTerminal, Session, check_terminal, follow_size, parse_keys, terminal_size
-from kist.client.http import Answer, ApiError, Client
+from kist.client.http import Answer, ApiError
 from kist.model.errors import KistError
 
 _UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
@@ -108,9 +107,7 @@ def _attached(context: Context, container: str, streams: set[str], options: Pars
     keys = parse_keys(options.detach_keys)
     attached = client.open("POST", f"/containers/{container}/attach", query, headers=_UPGRADE)
     condition = "removed" if removed else "next-exit"
-    waiting = Client(client.host, client.version, context.tls).open(
-        "POST", f"/containers/{container}/wait", {"condition": condition}
-    )
+    waiting = context.another().open("POST", f"/containers/{container}/wait", {"condition": condition})
     stop_signals = _pass_signals_on(context, container) if options.sig_proxy else None
     try:
         try:
@@ -130,7 +127,7 @@ def _pump(
     session = Session(connection, early, stdin=stdin, multiplexed=not tty, keys=keys, raw=tty)
     stop = None
     if tty and all(terminal_size()):
-        resizing = Client(context.client.host, context.client.version, context.tls)
+        resizing = context.another()
         stop = follow_size(lambda h, w: resizing.call("POST", f"/containers/{container}/resize", {"h": h, "w": w}))
     try:
         with RawTerminal(tty and stdin):
@@ -156,15 +153,19 @@ def exit_code(waiting: Answer) -> int:
 def _pass_signals_on(context: Context, container: str) -> Any:
     """Signals sent to this process go to the container's first process instead."""
     before = {}
-    killing = Client(context.client.host, context.client.version, context.tls)
-    lock = threading.Lock()
+    killing = context.another()
+    waiting: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
-        with lock:
+        waiting.append(number)
+        if len(waiting) > 1:  # this one interrupted the loop below, which sends it too
+            return
+        while waiting:
             try:
-                killing.call("POST", f"/containers/{container}/kill", {"signal": str(number)})
+                killing.call("POST", f"/containers/{container}/kill", {"signal": str(waiting[0])})
             except KistError:
-                return
+                pass
+            waiting.pop(0)
 
     for number in signal.valid_signals() - _NOT_PASSED_ON:
         try:
@@ -215,7 +216,7 @@ def attach(context: Context, options: Parsed) -> int:
     check_terminal(tty, stdin)
     query = {"stream": True, "stdout": True, "stderr": True, "stdin": stdin, "detachKeys": options.detach_keys or None}
     attached = client.open("POST", f"/containers/{found['Id']}/attach", query, headers=_UPGRADE)
-    waiting = Client(client.host, client.version, context.tls).open("POST", f"/containers/{found['Id']}/wait")
+    waiting = context.another().open("POST", f"/containers/{found['Id']}/wait")
     stop = _pass_signals_on(context, found["Id"]) if options.sig_proxy and not tty else None
     try:
         return _pump(context, found["Id"], attached, waiting, stdin, tty, parse_keys(options.detach_keys))
@@ -254,15 +255,13 @@ def exec_(context: Context, options: Parsed) -> int:
     if options.detach:
         client.call("POST", f"/exec/{exec_id}/start", None, start_body)
         return 0
-    answer = Client(client.host, client.version, context.tls).open(
-        "POST", f"/exec/{exec_id}/start", None, start_body, headers=_UPGRADE
-    )
+    answer = context.another().open("POST", f"/exec/{exec_id}/start", None, start_body, headers=_UPGRADE)
     connection, early = answer.upgrade()
     session = Session(connection, early, stdin=options.interactive, multiplexed=not options.tty,
                       keys=parse_keys(options.detach_keys), raw=options.tty)  # fmt: skip
     stop = None
     if options.tty and all(size):
-        resizing = Client(client.host, client.version, context.tls)
+        resizing = context.another()
         stop = follow_size(lambda h, w: resizing.call("POST", f"/exec/{exec_id}/resize", {"h": h, "w": w}))
     try:
         with RawTerminal(options.tty and options.interactive):

@@ -13,6 +13,7 @@ import termios
 import tty
 from collections.abc import Callable
 
+from kist.client.http import Stream
 from kist.model.errors import KistError
 
 _CHUNK = 1 << 16
@@ -65,7 +66,7 @@ class Session:
     """Pumps until the container's side ends. `stdin` False: nothing is sent but the half-close."""
 
     def __init__(
-        self, connection: socket.socket, early: bytes, *, stdin: bool, multiplexed: bool, keys: bytes, raw: bool
+        self, connection: Stream, early: bytes, *, stdin: bool, multiplexed: bool, keys: bytes, raw: bool
     ) -> None:
         self._connection, self._early = connection, early
         self._stdin, self._multiplexed = stdin, multiplexed
@@ -216,3 +217,47 @@ def check_terminal(wants_tty: bool, wants_stdin: bool) -> None:
     """Raises KistError with Docker's text: -t and -i want a terminal on standard input."""
     if wants_tty and wants_stdin and not os.isatty(sys.stdin.fileno()):
         raise KistError("the input device is not a TTY")
+
+
+def carry(connection: Stream) -> None:
+    """Standard input to the connection and the connection to standard output, each direction ending by itself, until
+    the daemon's side has ended or nobody is left to read it. Neither direction waits for the other."""
+    inward = outward = b""  # what was read and not yet passed on
+    reading = True
+    descriptor = connection.fileno()
+    while True:
+        poll = select.poll()
+        poll.register(1, select.POLLOUT if outward else 0)  # POLLERR and POLLHUP come unasked
+        if reading and not inward:
+            poll.register(0, select.POLLIN)
+        if inward or not outward:
+            poll.register(descriptor, (0 if outward else select.POLLIN) | (select.POLLOUT if inward else 0))
+        ready = dict(poll.poll())
+        if ready.get(1, 0) & ~select.POLLOUT:
+            return
+        if ready.get(1):
+            outward = outward[os.write(1, outward[: select.PIPE_BUF]) :]
+        if ready.get(0):
+            inward = os.read(0, _CHUNK)
+            if not inward:
+                reading = False
+                connection.shutdown(socket.SHUT_WR)
+        if ready.get(descriptor, 0) & ~select.POLLIN and inward:
+            inward = inward[_send_some(connection, inward) :]
+        if ready.get(descriptor, 0) & ~select.POLLOUT and not outward:
+            outward = connection.recv(_CHUNK)
+            if not outward:
+                return
+
+
+def _send_some(connection: Stream, data: bytes) -> int:
+    """How much was taken; all of it by a side that takes no more."""
+    try:
+        if isinstance(connection, socket.socket):
+            return connection.send(data, socket.MSG_DONTWAIT)
+        connection.sendall(data)
+    except BlockingIOError:
+        return 0
+    except OSError:
+        pass
+    return len(data)

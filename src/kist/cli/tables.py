@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kist.cli.template import MISSING, Template, unescape
@@ -51,7 +51,7 @@ def ago(created: int) -> str:
     return f"{human_duration(time.time() - created)} ago" if created else "N/A"
 
 
-def show(rows: list[Row], source: str, columns: Mapping[str, str], default: str, *, quiet: str = "") -> str:
+def show(rows: Sequence[Row], source: str, columns: Mapping[str, str], default: str, *, quiet: str = "") -> str:
     """The whole listing. `columns` maps a field to its title; `quiet` names the only field to show."""
     if quiet:
         return "".join(f"{row[quiet]}\n" for row in rows)
@@ -77,7 +77,7 @@ class _Titles(dict[str, Any]):
         self._columns = columns
 
     def get(self, key: Any, default: Any = None) -> Any:
-        return self._columns.get(key, default if default is not MISSING else key.upper())
+        return self._columns.get(key, MISSING)
 
 
 def align(lines: list[str]) -> str:
@@ -101,6 +101,11 @@ def inspect(values: list[Any], source: str) -> str:
     if not source:
         return json.dumps(values, indent=4, ensure_ascii=False) + "\n" if values else "[]\n"
     if source == "json":
-        source = "{{json .}}"
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False) + "\n"
     template = Template(source)
     return "".join(f"{template.render(value)}\n" for value in values)
+
+
+def one(value: Any, source: str) -> str:
+    """A single value through --format, which is no list (`version`, `info`)."""
+    return inspect([value], "{{json .}}" if source == "json" else source)

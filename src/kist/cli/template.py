@@ -39,8 +39,7 @@ def _table_title(value: str) -> str:
 
 
 def _json(value: Any) -> str:
-    dumped = json.dumps(None if value is MISSING else value, separators=(",", ":"), ensure_ascii=False)
-    return dumped.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return json.dumps(None if value is MISSING else value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _index(value: Any, *keys: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from kist.model.errors import KistError
 
@@ -26,30 +26,63 @@ class Unreachable(KistError):
     """No daemon answers."""
 
 
-def connect(host: str, tls: Callable[[socket.socket, str], socket.socket] | None = None) -> socket.socket:
-    """A connection to `unix://path` or `tcp://host:port`. Raises Unreachable with Docker's text."""
-    scheme, _, rest = host.partition("://")
-    try:
-        if scheme == "unix":
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(rest)
-            return connection
-        name, _, port = rest.rstrip("/").rpartition(":")
-        plain = socket.create_connection((name.strip("[]"), int(port)))
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return tls(plain, name) if tls is not None else plain
-    except PermissionError as error:
-        raise Unreachable(
-            f"permission denied while trying to connect to the Docker daemon socket at {host}: {error.strerror}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise Unreachable(f"Cannot connect to the Docker daemon at {host}. Is the docker daemon running?") from error
+class Stream(Protocol):
+    """A connection to a daemon: a socket, an encrypted one, or ssh's standard input and output."""
+
+    def fileno(self) -> int: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Endpoint:
+    """A daemon at `unix://path` or `tcp://host:port[/base]`. Other ways to one derive from this."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.base = ""  # what every path of a request begins with
+        scheme, _, rest = host.partition("://")
+        if scheme == "tcp":
+            self.base = rest[len(rest.partition("/")[0]) :].rstrip("/")
+
+    def connect(self) -> Stream:
+        """A new connection. Raises Unreachable with Docker's text."""
+        return self._plain()
+
+    def close(self) -> None:
+        """Ends what connections have left running."""
+
+    def _plain(self) -> socket.socket:
+        scheme, _, rest = self.host.partition("://")
+        try:
+            if scheme == "unix":
+                connection = socket.socket(socket.AF_UNIX)
+                connection.connect(rest)
+                return connection
+            name, _, port = rest.partition("/")[0].rpartition(":")
+            plain = socket.create_connection((name.strip("[]"), int(port)))
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return plain
+        except PermissionError as error:
+            raise Unreachable(
+                f"permission denied while trying to connect to the Docker daemon socket at {self.host}: "
+                f"{error.strerror}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise Unreachable(
+                f"Cannot connect to the Docker daemon at {self.host}. Is the docker daemon running?"
+            ) from error
 
 
 class Answer:
     """An answer whose head was read. `chunks` gives the body as it comes; `upgrade` hands the connection out."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: Stream) -> None:
         self._connection = connection
         self._rest = b""
         self.status, self.headers = self._read_head()
@@ -122,7 +155,7 @@ class Answer:
         if rest.strip():
             yield rest
 
-    def upgrade(self) -> tuple[socket.socket, bytes]:
+    def upgrade(self) -> tuple[Stream, bytes]:
         """The raw connection and what was read of it already."""
         return self._connection, self._rest
 
@@ -151,12 +184,9 @@ def encode_query(query: dict[str, Any] | None) -> str:
 class Client:
     """One daemon. Each request has a connection of its own, kept open for the next one when it may be."""
 
-    def __init__(
-        self, host: str, version: str = API_VERSION, tls: Callable[[socket.socket, str], socket.socket] | None = None
-    ) -> None:
-        self.host, self.version = host, version
-        self._tls = tls
-        self._idle: socket.socket | None = None
+    def __init__(self, endpoint: Endpoint, version: str = API_VERSION, *, fixed: bool = False) -> None:
+        self.endpoint, self.version, self.fixed = endpoint, version, fixed
+        self._idle: Stream | None = None
 
     def open(
         self,
@@ -168,11 +198,17 @@ class Client:
         headers: dict[str, str] | None = None,
         stream: Iterator[bytes] | None = None,
     ) -> Answer:
-        """Sends a request and reads the head of its answer. Raises ApiError, Unreachable."""
+        """Sends a request and reads the head of its answer. Raises ApiError, Unreachable.
+
+        An older daemon says which version it speaks; from then on that one is spoken.
+        """
         reused = self._idle is not None
-        connection = self._idle or connect(self.host, self._tls)
+        connection = self._idle or self.endpoint.connect()
         self._idle = None
-        lines = [f"{method} /v{self.version}{quote(path)}{encode_query(query)} HTTP/1.1", "Host: api.moby.localhost"]
+        lines = [
+            f"{method} {self.endpoint.base}/v{self.version}{quote(path)}{encode_query(query)} HTTP/1.1",
+            "Host: api.moby.localhost",
+        ]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         data = b""
         if stream is not None:
@@ -198,8 +234,19 @@ class Client:
         if answer.status >= 400:
             message = _message(answer)
             answer.close()
+            if stream is None and self._step_down(message):
+                return self.open(method, path, query, body, headers=headers)
             raise ApiError(answer.status, message)
         return answer
+
+    def _step_down(self, message: str) -> bool:
+        """Whether the daemon refused the version of the API only, and there is a lower one to ask with."""
+        _, found, rest = message.partition("is too new. Maximum supported API version is ")
+        offered = rest.strip()
+        if self.fixed or not found or not offered.replace(".", "").isdigit() or offered == self.version:
+            return False
+        self.version = offered
+        return True
 
     def call(self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> Any:
         """A whole answer as JSON, None when it has no body."""

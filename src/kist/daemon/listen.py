@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from kist.http.tls import TlsProtocol
 from kist.model.errors import InvalidParameter, KistError
 
 DEFAULT_HOST = "unix:///run/kist.sock"
@@ -121,7 +122,7 @@ def passed_sockets() -> list[socket.socket]:
 
 
 async def serve(
-    hosts: tuple[str, ...], group: str, tls: TlsFiles | None, factory: Callable[[], asyncio.BaseProtocol]
+    hosts: tuple[str, ...], group: str, tls: TlsFiles | None, factory: Callable[[], asyncio.Protocol]
 ) -> list[asyncio.Server]:
     """Opens every socket, or none. Raises KistError, InvalidParameter for an address of another kind."""
     loop = asyncio.get_running_loop()
@@ -130,7 +131,7 @@ async def serve(
         for host in hosts or (DEFAULT_HOST,):
             for listener, encrypted in _open(host, group, tls is not None):
                 context = tls_context(tls) if encrypted and tls is not None else None
-                server = await loop.create_server(factory, sock=listener, ssl=context) if (
+                server = await loop.create_server(_encrypting(context, factory), sock=listener) if (
                     listener.family != socket.AF_UNIX
                 ) else await loop.create_unix_server(factory, sock=listener)  # fmt: skip
                 servers.append(server)
@@ -139,6 +140,12 @@ async def serve(
             server.close()
         raise
     return servers
+
+
+def _encrypting(
+    context: ssl.SSLContext | None, factory: Callable[[], asyncio.Protocol]
+) -> Callable[[], asyncio.Protocol]:
+    return factory if context is None else lambda: TlsProtocol(context, factory)
 
 
 def _open(host: str, group: str, tls: bool) -> list[tuple[socket.socket, bool]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -193,11 +194,23 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def eof_received(self) -> bool:
-        """A half-closed client still wants its answer, unless that never ends by itself: then it is gone."""
+        """A half-closed client still wants its answer, unless that never ends by itself, or it closed both directions."""
         self.half_closed = True
+        if self._task is None or self._task.done():
+            return False
         if self._request is not None and self._request.endless:
             return False
-        return self._task is not None and not self._task.done()
+        return not (self._request is not None and self._request.streaming and self._has_left())
+
+    def _has_left(self) -> bool:
+        """A unix socket tells the two apart (poll(2): POLLHUP); on TCP only the next write does."""
+        assert self._transport is not None
+        plain = self._transport.get_extra_info("socket")
+        if plain is None or plain.family != socket.AF_UNIX:
+            return False
+        poll = select.poll()
+        poll.register(plain.fileno(), 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def data_received(self, data: bytes) -> None:
         if self._raw:
