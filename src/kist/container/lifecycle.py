@@ -12,7 +12,7 @@ import msgspec
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
 from kist.container.launching import prepare
-from kist.container.machine import Machine
+from kist.container.machine import Kept, Machine
 from kist.container.names import check_name
 from kist.container.signals import parse_signal
 from kist.kernel import cgroup, pidfd
@@ -59,6 +59,7 @@ class Lifecycle:
             record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
             machine.record = record
             message = plan.launch_message(launch, engine.layout)
+            message["config"]["kept"] = msgspec.json.encode(Kept(endpoints, ports)).decode()
             machine.handle = await engine.supervisor.launch(
                 message,
                 clients,
@@ -133,12 +134,18 @@ class Lifecycle:
 
     def _on_started(self, machine: Machine, event: Message, descriptors: list[int]) -> None:
         machine.set_pidfd(descriptors.pop(0))
+        self.record_started(machine, event)
+        if machine.started is not None and not machine.started.done():
+            machine.started.set_result(None)
+
+    def record_started(self, machine: Machine, event: Message) -> None:
+        """It runs, as its monitor tells: at the start, or to a kistd that came later."""
         state = msgspec.structs.replace(
             machine.state,
             status="running",
             pid=event["pid"],
             pid_start=event["pid_start"],
-            monitor_pid=event["monitor"],
+            monitor_pid=event.get("monitor", 0),
             exit_code=0,
             error="",
             oom_killed=False,
@@ -148,8 +155,6 @@ class Lifecycle:
         record = msgspec.structs.replace(machine.record, state=state, has_been_started=True, manually_stopped=False)
         machine.ended.clear()
         self._engine.index.save(machine, record)
-        if machine.started is not None and not machine.started.done():
-            machine.started.set_result(None)
 
     def on_exited(self, machine: Machine, event: Message) -> None:
         """Records the end at once; what is left to tear down follows in a task."""
@@ -170,7 +175,11 @@ class Lifecycle:
         for one in machine.execs.values():
             if one.running:
                 one.running, one.exit_code, one.pid = False, 137, 0
+        machine.foreign_version = ""
         machine.ended.set()
+        for waiter in [one for one in machine.pending_waiters if not one.removed]:  # who found no monitor to wait at
+            machine.pending_waiters.remove(waiter)
+            answer_waiter(waiter, state.exit_code)
         if state.oom_killed:
             self._engine.emit(machine, "oom")
         self._engine.emit(machine, "die", exitCode=str(state.exit_code), execDuration=str(_duration(state)))
@@ -202,11 +211,15 @@ class Lifecycle:
         if machine.state.alive:
             self.monitor_died(machine)
 
-    def monitor_died(self, machine: Machine) -> None:
-        """Kills what is left of the container and records 137."""
+    def of_earlier_boot(self, machine: Machine) -> bool:
+        """Whether the machine went down since the start; the exec root, on a tmpfs, tells it too."""
+        return machine.state.boot_id != self._boot_id or not os.path.isdir(self._engine.run_dir(machine))
+
+    def monitor_died(self, machine: Machine, code: int = 137) -> None:
+        """Kills what is left of the container and records its end."""
         name = self._engine.cgroup(machine)
         cgroup.kill(self._engine.layout, name)
-        self.on_exited(machine, {"code": 137, "finished_at": time.time_ns(), "oom": False})
+        self.on_exited(machine, {"code": code, "finished_at": time.time_ns(), "oom": False})
         self._engine.spawn(self._remove_cgroup(name))
 
     async def _remove_cgroup(self, name: str) -> None:
@@ -301,6 +314,7 @@ class Lifecycle:
 
     def add_waiter(self, machine: Machine, waiter: WaitClient) -> None:
         """Takes a client that has its head; the descriptor is ours from here on."""
+        machine.forget_gone_clients()
         if machine.handle is not None and not machine.handle.closed and machine.state.alive:
             machine.handle.send({"command": "wait", "removed": waiter.removed}, [waiter.descriptor])
             os.close(waiter.descriptor)
@@ -309,6 +323,7 @@ class Lifecycle:
 
     def attach(self, machine: Machine, client: AttachClient) -> None:
         """Hands a client to the monitor, or keeps it for the start."""
+        machine.forget_gone_clients()
         if machine.handle is not None and not machine.handle.closed and machine.state.alive:
             machine.handle.send({"command": "attach", **client.message()}, [client.descriptor])
             os.close(client.descriptor)
@@ -317,6 +332,7 @@ class Lifecycle:
         self._engine.emit(machine, "attach")
 
     def resize(self, machine: Machine, height: int, width: int) -> None:
+        machine.check_controllable()
         if not machine.state.alive or machine.handle is None:
             raise Conflict(f"container {machine.id} is not running")
         machine.handle.send({"command": "resize", "height": height, "width": width})
@@ -376,6 +392,9 @@ class Lifecycle:
         for waiter in machine.pending_waiters:
             answer_waiter(waiter, machine.state.exit_code)
         machine.pending_waiters = []
+        for client in machine.pending_clients:
+            os.close(client.descriptor)
+        machine.pending_clients = []
         machine.removed.set()
         engine.spawn(self._remove_files(machine))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 
 import msgspec
 
 from kist.model.config import ExecConfig
 from kist.model.container import ContainerRecord, State
+from kist.model.errors import Unavailable
+from kist.model.network import Endpoint, PublishedPort
 from kist.runtime.supervisor import AttachClient, MonitorHandle, WaitClient
 
 
@@ -24,6 +27,13 @@ class ExecState(msgspec.Struct):
     exit_code: int | None = None
     detached: bool = False
     outcome: asyncio.Future[None] | None = None  # set when it runs or has failed to
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What a monitor keeps for the next kistd: this one may die between the start and its record."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
 
 
 class Machine:
@@ -43,7 +53,21 @@ class Machine:
         self.pending_waiters: list[WaitClient] = []
         self.cleanup: asyncio.Task[None] | None = None
         self.stopping = False
+        self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
         self.greeting: asyncio.Future[dict[str, object]] | None = None
+
+    def check_controllable(self) -> None:
+        """Raises Unavailable when it runs under a monitor that this kistd cannot talk to."""
+        if self.foreign_version:
+            raise Unavailable(
+                f"the monitor of container {self.id} is of another version of kist (protocol {self.foreign_version}): "
+                f"start that version again, or stop the container"
+            )
+
+    def forget_gone_clients(self) -> None:
+        """Lets go of connections that wait for the start and whose client has left meanwhile."""
+        self.pending_clients = [one for one in self.pending_clients if not _closed_if_gone(one.descriptor)]
+        self.pending_waiters = [one for one in self.pending_waiters if not _closed_if_gone(one.descriptor)]
 
     @property
     def state(self) -> State:
@@ -80,3 +104,13 @@ class Machine:
         if self.handle is not None:
             self.handle.close()
             self.handle = None
+
+
+def _closed_if_gone(descriptor: int) -> bool:
+    """Closes a connection whose other side is closed altogether; a half-closed one still waits for its answer."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    gone = any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+    if gone:
+        os.close(descriptor)
+    return gone

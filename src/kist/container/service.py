@@ -102,6 +102,7 @@ class ContainerService:
     def check_attachable(self, name: str) -> bool:
         """Whether it has a terminal. Raises Conflict with Docker's text."""
         machine = self._find(name)
+        machine.check_controllable()
         if machine.state.paused:
             raise Conflict(f"container {machine.id} is paused, unpause the container before attach")
         return machine.record.config.tty

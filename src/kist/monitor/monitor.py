@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import time
+from collections import deque
 from typing import Any
 
 from kist.kernel import cgroup
@@ -23,6 +24,7 @@ from kist.monitor.protocol import VERSION, Closed, Message, Receiver, send
 from kist.monitor.streams import Client, Streams
 
 _REMOVE_ATTEMPTS = 50
+_ENDED_EXECS = 32  # whose exit codes a client may still ask the next kistd for
 
 
 def main(connection: socket.socket, layout: cgroup.Layout) -> None:
@@ -47,8 +49,18 @@ class Waiter:
     """A client's open `/wait`, whose head kistd has sent already. `removed`: answered when the container is removed."""
 
     def __init__(self, connection: socket.socket, removed: bool) -> None:
+        connection.setblocking(False)
         self.connection = connection
         self.removed = removed
+
+    def gone(self) -> bool:
+        """Whether the client has closed its end; what it says is not heard any more."""
+        try:
+            return not self.connection.recv(4096)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def answer(self, code: int, error: str = "") -> None:
         body: Message = {"StatusCode": code}
@@ -69,11 +81,11 @@ class Exec:
     def __init__(self, monitor: Monitor, request: Message, client: Client | None) -> None:
         self._monitor = monitor
         self.id: str = request["id"]
+        self.kept: str = request.get("kept", "")
         self.pid = 0
         self._pidfd = -1
         self._failure: Message | None = None
         self._helper = 0
-        self._over = False
         config = request["config"]
         self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
         self._client = client
@@ -126,7 +138,6 @@ class Exec:
         self._finish(failed=False, code=status_of(result))
 
     def _finish(self, *, failed: bool, code: int) -> None:
-        self._over = True
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -134,7 +145,7 @@ class Exec:
         if not failed:
             self._monitor.tell({"event": "exec_exited", "id": self.id, "code": code})
         self.streams.finish()
-        self._monitor.exec_over(self)
+        self._monitor.exec_over(self, None if failed else code)
 
     def _output_ended(self) -> None:
         """All its streams are closed; the process may live on."""
@@ -159,6 +170,7 @@ class Monitor:
         self._state: Message = {"status": "created"}
         self._waiters: list[Waiter] = []
         self._execs: dict[str, Exec] = {}
+        self._ended_execs: deque[Message] = deque(maxlen=_ENDED_EXECS)
         self._released = False
         log = config["log"]
         self._log: JsonFileWriter | NullWriter
@@ -194,8 +206,10 @@ class Monitor:
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
         self.connect(connection, Receiver())
+        running = [{"id": one.id, "pid": one.pid, "kept": one.kept} for one in self._execs.values()]
         self.tell({"event": "hello", "version": VERSION, "monitor": os.getpid(), **self._state,
-                   "execs": {one.id: one.pid for one in self._execs.values()}}, self._handles())  # fmt: skip
+                   "kept": self._config.get("kept", ""), "execs": [*running, *self._ended_execs]},
+                  self._handles())  # fmt: skip
 
     def _handles(self) -> list[int]:
         return [self.init_pidfd] if self.init_pidfd >= 0 else []
@@ -307,7 +321,7 @@ class Monitor:
         self.streams.finish()
         for waiter in [waiter for waiter in self._waiters if not waiter.removed]:
             self._waiters.remove(waiter)
-            waiter.answer(self._state["code"])
+            self._answer(waiter, self._state["code"])
         self._remove_cgroup()
 
     def _write_file(self, name: str, content: Message) -> None:
@@ -339,7 +353,12 @@ class Monitor:
         """Until released, and every client has what it is owed."""
         self.loop.run(self._finished)
         for waiter in self._waiters:
+            self.loop.forget(waiter.connection.fileno())
             waiter.connection.close()
+
+    def _answer(self, waiter: Waiter, code: int) -> None:
+        self.loop.forget(waiter.connection.fileno())
+        waiter.answer(code)
 
     def _finished(self) -> bool:
         over = self._state["status"] in ("exited", "failed")
@@ -361,6 +380,14 @@ class Monitor:
             waiter.answer(self._state["code"])
         else:
             self._waiters.append(waiter)
+            self.loop.watch(descriptors[0], READ, lambda events: self._waiter_speaks(waiter))
+
+    def _waiter_speaks(self, waiter: Waiter) -> None:
+        """A waiting client has nothing to say: it went, and its descriptor must not stay until the container ends."""
+        if waiter.gone():
+            self._waiters.remove(waiter)
+            self.loop.forget(waiter.connection.fileno())
+            waiter.connection.close()
 
     def _resize(self, message: Message, descriptors: list[int]) -> None:
         try:
@@ -384,8 +411,11 @@ class Monitor:
             if client is not None:
                 client.close()
 
-    def exec_over(self, one: Exec) -> None:
+    def exec_over(self, one: Exec, code: int | None) -> None:
+        """It ended with `code`, or never ran (None)."""
         self._execs.pop(one.id, None)
+        if code is not None:
+            self._ended_execs.append({"id": one.id, "code": code, "kept": one.kept})
 
     def _exec_resize(self, message: Message, descriptors: list[int]) -> None:
         one = self._execs.get(message["id"])
@@ -404,8 +434,9 @@ class Monitor:
         kept = []
         for waiter in self._waiters:
             if message["removed"] or (failed and not waiter.removed):
-                waiter.answer(code)
+                self._answer(waiter, code)
             else:
+                self.loop.forget(waiter.connection.fileno())
                 kept.append(waiter)
         self._waiters = []
         if kept:
