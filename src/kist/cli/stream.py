@@ -45,11 +45,11 @@ class RawTerminal:
     def __enter__(self) -> None:
         if self._wanted:
             self._saved = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSANOW)  # what was typed already is for the container
 
     def __exit__(self, *_: object) -> None:
         if self._wanted:
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            termios.tcsetattr(0, termios.TCSANOW, self._saved)
 
 
 def terminal_size() -> tuple[int, int]:
