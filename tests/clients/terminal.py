@@ -81,7 +81,7 @@ class Terminal:
     def kill(self, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 15) -> int:
+    def wait(self, seconds: float = 8) -> int:
         """The exit status; everything it still wrote is in `seen`."""
         deadline = time.monotonic() + seconds
         while self.status is None:
