@@ -94,6 +94,7 @@ class Exec:
         self._ends = launch.NO_STREAMS
         if not config["tty"]:
             self._ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
+            self._ends.give_to(*monitor.stream_owner)
         try:
             self._helper, self._sync = launch.start_exec(
                 config, request["plan"], monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends
@@ -179,6 +180,7 @@ class Monitor:
         self.layout = layout
         self.loop = Loop()
         self.cgroup: str = config["cgroup"]
+        self.stream_owner: list[int] = config["owner"]  # (uid, gid) in the host
         self.init_pidfd = -1
         self._config = config
         self._connection: socket.socket | None = None
@@ -287,6 +289,7 @@ class Monitor:
         ends = launch.NO_STREAMS
         if not config["tty"]:
             ends = launch.make_pipes(config["open_stdin"], True, True)
+            ends.give_to(*config["owner"])
         try:
             started = launch.start(config, request["before"], request["init"], context, ends)
         except launch.Failed as failure:
