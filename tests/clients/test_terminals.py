@@ -227,7 +227,7 @@ DIALOGUES: dict[str, tuple[list[str], list[str], list[tuple[bytes, bytes]]]] = {
                           ["attach", "{C}"], [(b"", b"one\n")]),
     "started again with pipes": (["create", "-i", "--name", "{C}", "busybox", "sh", "-c", "cat; exit 8"],
                                  ["start", "-ai", "{C}"], [(b"", b"one\n"), (b"one\r\none\r\n", b"\x04")]),
-    "attached to pipes, interrupted": (["run", "-d", "--name", "{C}", "busybox", "sh", "-c", f"sleep 0.6; {TRAP}"],
+    "attached to pipes, interrupted": (["run", "-d", "--name", "{C}", "busybox", "sh", "-c", f"sleep 1; {TRAP}"],
                                        ["attach", "{C}"], [(b"ready\r\n", b"\x03")]),
     "started again with its terminal": (["create", "-it", "--name", "{C}", "busybox", "sh"], ["start", "-ai", "{C}"],
                                         [(PROMPT, b"exit 9\n")]),
@@ -264,22 +264,24 @@ DIALOGUES: dict[str, tuple[list[str], list[str], list[tuple[bytes, bytes]]]] = {
 }  # fmt: skip
 
 
-def play(engine: Kistd, open_terminal: Open, name: str, dialogue: str) -> tuple[int, bytes, bool]:
-    """(exit status, bytes on the terminal, whether its modes were restored)."""
+def play(engine: Kistd, open_terminal: Open, dialogue: str) -> list[tuple[int, bytes, bool]]:
+    """(exit status, bytes on the terminal, whether its modes were restored) of docker and of kist, side by side."""
     before, words, steps = DIALOGUES[dialogue]
-    container = f"played-{name}"
-    if before:
-        engine.ok(*[word.replace("{C}", container) for word in before])
-    one = open_terminal(engine, name, *[word.replace("{C}", container) for word in words])
+    both = []
+    for name in ("docker", "kist"):
+        container = f"played-{name}"
+        if before:
+            engine.ok(*[word.replace("{C}", container) for word in before])
+        both.append(open_terminal(engine, name, *[word.replace("{C}", container) for word in words]))
     for text, answer in steps:
-        if text:
-            one.until(text)
-        else:
-            time.sleep(0.4)  # nothing tells that it is attached
-        one.type(answer)
-    status = one.wait()
-    engine.docker("rm", "-f", container)
-    return status, one.seen.replace(container.encode(), b"C"), one.restored
+        if not text:
+            time.sleep(0.5)  # nothing tells that it is attached
+        for one in both:
+            if text:
+                one.until(text)
+            one.type(answer)
+    return [(one.wait(), one.seen.replace(b"played-" + name, b"C"), one.restored)
+            for one, name in zip(both, (b"docker", b"kist"), strict=True)]  # fmt: skip
 
 
 def normal(data: bytes) -> bytes:
@@ -292,8 +294,7 @@ def normal(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("dialogue", DIALOGUES)
 def test_both_commands_leave_the_same_on_the_terminal(engine: Kistd, terminals: Open, dialogue: str) -> None:
-    theirs = play(engine, terminals, "docker", dialogue)
-    ours = play(engine, terminals, "kist", dialogue)
+    theirs, ours = play(engine, terminals, dialogue)
     assert normal(ours[1]) == normal(theirs[1])
     assert ours[0] == theirs[0]
     assert (ours[2], theirs[2]) == (True, True)
@@ -312,7 +313,7 @@ def ready(client: subprocess.Popen[bytes]) -> None:
 def test_signals_to_the_client_reach_the_container(engine: Kistd, cli: str, how: str, number: signal.Signals) -> None:
     words = ["run", "--name", "box", "busybox", "sh", "-c", TRAP]
     if how == "attach":
-        engine.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", f"sleep 0.7; {TRAP}")
+        engine.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", f"sleep 1; {TRAP}")
         words = ["attach", "box"]
     client = spawn(engine, cli, *words)
     ready(client)
@@ -326,7 +327,7 @@ def test_signals_to_the_client_reach_the_container(engine: Kistd, cli: str, how:
 def test_without_the_proxy_a_signal_ends_only_the_client(engine: Kistd, cli: str, how: str) -> None:
     words = ["run", "--sig-proxy=false", "--name", "box", "busybox", "sh", "-c", TRAP]
     if how == "attach":
-        engine.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", f"sleep 0.7; {TRAP}")
+        engine.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", f"sleep 1; {TRAP}")
         words = ["attach", "--sig-proxy=false", "box"]
     client = spawn(engine, cli, *words)
     ready(client)
