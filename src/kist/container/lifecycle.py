@@ -73,7 +73,9 @@ class Lifecycle:
                 os.close(client.descriptor)
             self._failed(machine, error.message if isinstance(error, KistError) else str(error), UNKNOWN)
             raise
-        _close(clients, waiters)
+        for client in clients:
+            os.close(client.descriptor)
+        machine.handed_over += waiters
         try:
             await machine.started
         except LaunchFailed as failure:
@@ -90,6 +92,7 @@ class Lifecycle:
     def _failed(self, machine: Machine, message: str, code: int) -> None:
         """Nothing runs: everything is as before the start, but what went wrong is recorded."""
         status = "created" if machine.state.started_at == NEVER else "exited"
+        machine.close_handed_over()
         state = msgspec.structs.replace(machine.state, status=status, exit_code=code, error=message)
         self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
         self._release_network(machine)
@@ -176,6 +179,7 @@ class Lifecycle:
             if one.running:
                 one.running, one.exit_code, one.pid = False, 137, 0
         machine.foreign_version = ""
+        machine.close_handed_over()
         machine.ended.set()
         for waiter in [one for one in machine.pending_waiters if not one.removed]:  # who found no monitor to wait at
             machine.pending_waiters.remove(waiter)
@@ -219,6 +223,8 @@ class Lifecycle:
         """Kills what is left of the container and records its end."""
         name = self._engine.cgroup(machine)
         cgroup.kill(self._engine.layout, name)
+        machine.pending_waiters += machine.handed_over  # it cannot answer them any more
+        machine.handed_over = []
         self.on_exited(machine, {"code": code, "finished_at": time.time_ns(), "oom": False})
         self._engine.spawn(self._remove_cgroup(name))
 
@@ -317,7 +323,7 @@ class Lifecycle:
         machine.forget_gone_clients()
         if machine.handle is not None and not machine.handle.closed and machine.state.alive:
             machine.handle.send({"command": "wait", "removed": waiter.removed}, [waiter.descriptor])
-            os.close(waiter.descriptor)
+            machine.handed_over.append(waiter)
         else:
             machine.pending_waiters.append(waiter)
 
@@ -416,11 +422,6 @@ def answer_waiter(waiter: WaitClient, code: int) -> None:
 def _duration(state: State) -> int:
     """Seconds between start and end, as the `die` event tells."""
     return max(0, (nanoseconds(state.finished_at) - nanoseconds(state.started_at)) // 1_000_000_000)
-
-
-def _close(clients: list[AttachClient], waiters: list[WaitClient]) -> None:
-    for descriptor in [one.descriptor for one in clients] + [one.descriptor for one in waiters]:
-        os.close(descriptor)
 
 
 def detach_keys(text: str) -> bytes:

@@ -51,6 +51,7 @@ class Machine:
         self.started: asyncio.Future[None] | None = None
         self.pending_clients: list[AttachClient] = []  # attached before the start
         self.pending_waiters: list[WaitClient] = []
+        self.handed_over: list[WaitClient] = []  # our copies of what waits at the monitor, should that die
         self.cleanup: asyncio.Task[None] | None = None
         self.stopping = False
         self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
@@ -68,6 +69,13 @@ class Machine:
         """Lets go of connections that wait for the start and whose client has left meanwhile."""
         self.pending_clients = [one for one in self.pending_clients if not _closed_if_gone(one.descriptor)]
         self.pending_waiters = [one for one in self.pending_waiters if not _closed_if_gone(one.descriptor)]
+        self.handed_over = [one for one in self.handed_over if not _closed_if_gone(one.descriptor)]
+
+    def close_handed_over(self) -> None:
+        """The monitor has answered them, or will."""
+        for one in self.handed_over:
+            os.close(one.descriptor)
+        self.handed_over = []
 
     @property
     def state(self) -> State:
@@ -100,6 +108,7 @@ class Machine:
         clients, waiters = self.take_pending()
         for descriptor in [one.descriptor for one in clients] + [one.descriptor for one in waiters]:
             os.close(descriptor)
+        self.close_handed_over()
         self.close_pidfd()
         if self.handle is not None:
             self.handle.close()
