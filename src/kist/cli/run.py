@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from kist.cli.context import Context, RunFailed
 from kist.cli.options import body
 from kist.cli.parse import Parsed
 from kist.cli.stream import Detached, RawTerminal, Session, check_terminal, follow_size, parse_keys, terminal_size
-from kist.client.http import Answer, ApiError
+from kist.client.http import Answer, ApiError, Client, Unreachable
 from kist.model.errors import KistError
 
+_RESTART_SECONDS = 10.0  # a daemon needs one or two
 _UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 # Signals that say nothing to a container: our own children, the terminal's, and what the system keeps to itself.
 _NOT_PASSED_ON = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE, signal.SIGKILL, signal.SIGSTOP,
@@ -35,12 +37,11 @@ def create_container(context: Context, options: Parsed) -> str:
         raise KistError(
             f"container ID file found, make sure the other container isn't running or delete {options.cidfile}"
         )
-    made = context.client.call(
-        "POST",
-        "/containers/create",
-        {"name": options.name or None, "platform": options.platform or None},
-        body(options, image, command),
-    )
+    config = body(options, image, command)
+    if "detach" in options._values:  # it is a run: a terminal begins with the size of ours
+        config["HostConfig"]["ConsoleSize"] = list(terminal_size())
+    query = {"name": options.name or None, "platform": options.platform or None}
+    made = context.client.call("POST", "/containers/create", query, config)
     for warning in made["Warnings"] or ():
         print(f"WARNING: {warning}", file=sys.stderr)
     if options.cidfile:
@@ -74,7 +75,7 @@ def run(context: Context, options: Parsed) -> int:
     streams = {name.lower() for name in options.attach} or {"stdout", "stderr"} | (
         {"stdin"} if options.interactive else set()
     )
-    return _attached(context, container, streams, options, options.rm)
+    return _attached(context, container, streams, options, options.rm, wraps_errors=True)
 
 
 def create_or_pull(context: Context, options: Parsed) -> str:
@@ -100,12 +101,17 @@ def _start_status(error: ApiError) -> int:
     return 125
 
 
-def _attached(context: Context, container: str, streams: set[str], options: Parsed, removed: bool) -> int:
-    """Attaches, waits, starts, and pumps until the end."""
+def _attached(
+    context: Context, container: str, streams: set[str], options: Parsed, removed: bool, *, wraps_errors: bool
+) -> int:
+    """Attaches, waits, starts, and pumps until the end. `wraps_errors`: told as `run` tells them, with its status."""
     client = context.client
     query = {"stream": True, "detachKeys": options.detach_keys or None, **dict.fromkeys(sorted(streams), True)}
+    try:
+        attached = client.open("POST", f"/containers/{container}/attach", query, headers=_UPGRADE)
+    except ApiError as error:
+        raise KistError(f"unable to upgrade to tcp, received {error.status}") from error
     keys = parse_keys(options.detach_keys)
-    attached = client.open("POST", f"/containers/{container}/attach", query, headers=_UPGRADE)
     condition = "removed" if removed else "next-exit"
     waiting = context.another().open("POST", f"/containers/{container}/wait", {"condition": condition})
     stop_signals = _pass_signals_on(context, container) if options.sig_proxy else None
@@ -113,8 +119,12 @@ def _attached(context: Context, container: str, streams: set[str], options: Pars
         try:
             client.call("POST", f"/containers/{container}/start")
         except ApiError as error:
+            if not wraps_errors:
+                raise
             raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
         return _pump(context, container, attached, waiting, "stdin" in streams, options.tty, keys)
+    except Detached:
+        return 0
     finally:
         if stop_signals is not None:
             stop_signals()
@@ -132,8 +142,6 @@ def _pump(
     try:
         with RawTerminal(tty and stdin):
             session.pump()
-    except Detached:
-        return 0
     finally:
         if stop is not None:
             stop()
@@ -194,14 +202,15 @@ def start(context: Context, options: Parsed) -> int:
     found = client.call("GET", f"/containers/{name}/json")
     streams = {"stdout", "stderr"} | ({"stdin"} if options.interactive and found["Config"]["OpenStdin"] else set())
     view = _View(found["Config"]["Tty"], options)
-    return _attached(context, found["Id"], streams, view, found["HostConfig"]["AutoRemove"])  # type: ignore[arg-type]  # the same names
+    removed = found["HostConfig"]["AutoRemove"]
+    return _attached(context, found["Id"], streams, view, removed, wraps_errors=False)  # type: ignore[arg-type]  # the same names
 
 
 class _View:
     """What attaching needs of options, where they are not run's."""
 
     def __init__(self, tty: bool, options: Parsed) -> None:
-        self.tty, self.detach_keys, self.sig_proxy = tty, options.detach_keys, options.sig_proxy
+        self.tty, self.detach_keys, self.sig_proxy = tty, options.detach_keys, options.sig_proxy and not tty
 
 
 def attach(context: Context, options: Parsed) -> int:
@@ -266,10 +275,20 @@ def exec_(context: Context, options: Parsed) -> int:
     try:
         with RawTerminal(options.tty and options.interactive):
             session.pump()
-    except Detached:
-        return 0
     finally:
         if stop is not None:
             stop()
         connection.close()
-    return int(client.call("GET", f"/exec/{exec_id}/json")["ExitCode"] or 0)
+    return _exec_code(client, exec_id)
+
+
+def _exec_code(client: Client, exec_id: str) -> int:
+    """Asks until there is a daemon: process and session may have outlived one that is just starting again."""
+    deadline = time.monotonic() + _RESTART_SECONDS
+    while True:
+        try:
+            return int(client.call("GET", f"/exec/{exec_id}/json")["ExitCode"] or 0)
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

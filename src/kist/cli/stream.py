@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import termios
+import time
 import tty
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from kist.client.http import Stream
 from kist.model.errors import KistError
 
 _CHUNK = 1 << 16
+_CONTROLS = "abcdefghijklmnopqrstuvwxyz@[\\]^_"
 ESCAPE = "read escape sequence"
 
 
@@ -25,32 +27,50 @@ class Detached(KistError):
 
 
 def parse_keys(text: str) -> bytes:
-    """`ctrl-p,ctrl-q` as bytes; "" is the default. Raises KistError."""
+    """`ctrl-p,ctrl-q` as bytes; "" is the default, and so are, with Docker's warning, keys that do not exist."""
     found = bytearray()
     for key in (text or "ctrl-p,ctrl-q").split(","):
-        if key.startswith("ctrl-") and len(key) == 6:
+        if key.startswith("ctrl-") and len(key) == 6 and key[5] in _CONTROLS:
             found.append(ord(key[5].upper()) & 0x1F)
-        elif len(key) == 1:
+        elif len(key) == 1 and key.isascii():
             found += key.encode()
         else:
-            raise KistError(f"invalid detach escape keys: {text}")
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            why = f"invalid detach escape keys, using default: Unknown character: '{key}'"
+            print(f'time="{now}" level=warning msg="{why}"', file=sys.stderr)
+            return parse_keys("")
     return bytes(found)
 
 
+_FATAL = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
 class RawTerminal:
-    """The terminal of this process in raw mode while the block lasts."""
+    """The terminal of this process in raw mode while the block lasts; it is restored when a signal ends it, too."""
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted and os.isatty(0)
+        self._handled: list[signal.Signals] = []
 
     def __enter__(self) -> None:
         if self._wanted:
             self._saved = termios.tcgetattr(0)
-            tty.setraw(0)
+            for number in _FATAL:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    signal.signal(number, self._killed)
+                    self._handled.append(number)
+            tty.setraw(0, termios.TCSANOW)  # what was typed already is for the container
 
     def __exit__(self, *_: object) -> None:
         if self._wanted:
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            termios.tcsetattr(0, termios.TCSANOW, self._saved)
+            for number in self._handled:
+                signal.signal(number, signal.SIG_DFL)
+
+    def _killed(self, number: int, _: object) -> None:
+        """Restores, and dies of it, as who waits for this process expects."""
+        self.__exit__()
+        os.kill(os.getpid(), number)
 
 
 def terminal_size() -> tuple[int, int]:
@@ -140,9 +160,8 @@ class Session:
                     return bytes(out), True
                 continue
             out += keys[: self._matched]
-            self._matched = 1 if byte == keys[0] else 0
-            if not self._matched:
-                out.append(byte)
+            out.append(byte)  # as docker has it, it does not begin the sequence anew
+            self._matched = 0
         return bytes(out), False
 
     def _output(self, data: bytes) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
+
+import msgspec
 
 from kist.container.engine import Engine
 from kist.container.errors import exec_error
@@ -16,7 +19,9 @@ from kist.runtime import plan, seccomp
 from kist.runtime.launch import ExecRequest
 from kist.runtime.security import parse_security_options, tweak_capabilities
 from kist.runtime.spec import capabilities_of, environment
-from kist.runtime.supervisor import AttachClient, LaunchFailed, plan_file
+from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, plan_file
+
+log = logging.getLogger(__name__)
 
 
 class Execs:
@@ -69,6 +74,7 @@ class Execs:
         state.outcome = asyncio.get_running_loop().create_future()
         request = self._request(machine, state, client, console)
         message, steps = plan.exec_start(request, shares_with_host(machine))
+        message["kept"] = msgspec.json.encode(state.config).decode()
         if client is not None:
             message["client"] = client.message()
         self._engine.emit(machine, f"exec_start: {' '.join(state.config.cmd or ())}", execID=state.id)
@@ -80,6 +86,19 @@ class Execs:
             error, code = exec_error(failure)
             state.exit_code = code
             raise error from failure
+
+    def restore(self, machine: Machine, told: list[Message]) -> None:
+        """Execs of an earlier kistd as the monitor tells of them: their clients still resize and ask for exit codes."""
+        for one in told:
+            try:
+                config = msgspec.json.decode(one["kept"], type=ExecConfig)
+            except msgspec.MsgspecError as error:
+                log.warning("exec %s of container %s cannot be read: %s", one["id"], machine.id, error)
+                continue
+            code, pid = one.get("code"), one.get("pid", 0)
+            state = ExecState(one["id"], machine.id, config, True, code is None, pid, code)
+            machine.execs[state.id] = state
+            self._by_id[state.id] = machine
 
     def _request(
         self, machine: Machine, state: ExecState, client: AttachClient | None, console: tuple[int, int] | None
@@ -125,6 +144,7 @@ class Execs:
 
 
 def _check_running(machine: Machine) -> None:
+    machine.check_controllable()
     if not machine.state.alive or machine.handle is None:
         raise Conflict(f"container {machine.id} is not running")
     if machine.state.paused:

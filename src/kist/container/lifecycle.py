@@ -12,7 +12,7 @@ import msgspec
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
 from kist.container.launching import prepare
-from kist.container.machine import Machine
+from kist.container.machine import Kept, Machine
 from kist.container.names import check_name
 from kist.container.signals import parse_signal
 from kist.kernel import cgroup, pidfd
@@ -59,6 +59,7 @@ class Lifecycle:
             record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
             machine.record = record
             start = plan.launch(launch, engine.layout)
+            start.message["config"]["kept"] = msgspec.json.encode(Kept(endpoints, ports)).decode()
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -72,7 +73,9 @@ class Lifecycle:
                 os.close(client.descriptor)
             self._failed(machine, error.message if isinstance(error, KistError) else str(error), UNKNOWN)
             raise
-        _close(clients, waiters)
+        for client in clients:
+            os.close(client.descriptor)
+        machine.handed_over += waiters
         try:
             await machine.started
         except LaunchFailed as failure:
@@ -90,6 +93,7 @@ class Lifecycle:
     def _failed(self, machine: Machine, message: str, code: int) -> None:
         """Nothing runs: everything is as before the start, but what went wrong is recorded."""
         status = "created" if machine.state.started_at == NEVER else "exited"
+        machine.close_handed_over()
         state = msgspec.structs.replace(machine.state, status=status, exit_code=code, error=message)
         self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
         self._release_network(machine)
@@ -135,12 +139,18 @@ class Lifecycle:
 
     def _on_started(self, machine: Machine, event: Message, descriptors: list[int]) -> None:
         machine.set_pidfd(descriptors.pop(0))
+        self.record_started(machine, event)
+        if machine.started is not None and not machine.started.done():
+            machine.started.set_result(None)
+
+    def record_started(self, machine: Machine, event: Message) -> None:
+        """It runs, as its monitor tells: at the start, or to a kistd that came later."""
         state = msgspec.structs.replace(
             machine.state,
             status="running",
             pid=event["pid"],
             pid_start=event["pid_start"],
-            monitor_pid=event["monitor"],
+            monitor_pid=event.get("monitor", 0),
             exit_code=0,
             error="",
             oom_killed=False,
@@ -150,8 +160,6 @@ class Lifecycle:
         record = msgspec.structs.replace(machine.record, state=state, has_been_started=True, manually_stopped=False)
         machine.ended.clear()
         self._engine.index.save(machine, record)
-        if machine.started is not None and not machine.started.done():
-            machine.started.set_result(None)
 
     def on_exited(self, machine: Machine, event: Message) -> None:
         """Records the end at once; what is left to tear down follows in a task."""
@@ -172,7 +180,12 @@ class Lifecycle:
         for one in machine.execs.values():
             if one.running:
                 one.running, one.exit_code = False, 137
+        machine.foreign_version = ""
+        machine.close_handed_over()
         machine.ended.set()
+        for waiter in [one for one in machine.pending_waiters if not one.removed]:  # who found no monitor to wait at
+            machine.pending_waiters.remove(waiter)
+            answer_waiter(waiter, state.exit_code)
         if state.oom_killed:
             self._engine.emit(machine, "oom")
         self._engine.emit_surroundings(machine, begin=False)
@@ -206,10 +219,16 @@ class Lifecycle:
         if machine.state.alive:
             self.monitor_died(machine)
 
-    def monitor_died(self, machine: Machine) -> None:
-        """Kills what is left of the container and records 137."""
+    def of_earlier_boot(self, machine: Machine) -> bool:
+        """Whether the machine went down since the start; the exec root, on a tmpfs, tells it too."""
+        return machine.state.boot_id != self._boot_id or not os.path.isdir(self._engine.run_dir(machine))
+
+    def monitor_died(self, machine: Machine, code: int = 137) -> None:
+        """Kills what is left of the container and records its end."""
         self._kill_rest(machine)
-        self.on_exited(machine, {"code": 137, "finished_at": time.time_ns(), "oom": False})
+        machine.pending_waiters += machine.handed_over  # it cannot answer them any more
+        machine.handed_over = []
+        self.on_exited(machine, {"code": code, "finished_at": time.time_ns(), "oom": False})
 
     def _kill_rest(self, machine: Machine) -> None:
         name = self._engine.cgroup(machine)
@@ -308,14 +327,16 @@ class Lifecycle:
 
     def add_waiter(self, machine: Machine, waiter: WaitClient) -> None:
         """Takes a client that has its head; the descriptor is ours from here on."""
+        machine.forget_gone_clients()
         if machine.handle is not None and not machine.handle.closed and machine.state.alive:
             machine.handle.send({"command": "wait", **waiter.message()}, [waiter.descriptor])
-            os.close(waiter.descriptor)
+            machine.handed_over.append(waiter)
         else:
             machine.pending_waiters.append(waiter)
 
     def attach(self, machine: Machine, client: AttachClient) -> None:
         """Hands a client to the monitor, or keeps it for the start."""
+        machine.forget_gone_clients()
         if machine.handle is not None and not machine.handle.closed and machine.state.alive:
             machine.handle.send({"command": "attach", **client.message()}, [client.descriptor])
             os.close(client.descriptor)
@@ -324,6 +345,7 @@ class Lifecycle:
         self._engine.emit(machine, "attach")
 
     def resize(self, machine: Machine, height: int, width: int) -> None:
+        machine.check_controllable()
         if not machine.state.alive or machine.handle is None:
             raise Conflict(f"container {machine.id} is not running")
         machine.handle.send({"command": "resize", "height": height, "width": width})
@@ -383,6 +405,9 @@ class Lifecycle:
         for waiter in machine.pending_waiters:
             answer_waiter(waiter, machine.state.exit_code)
         machine.pending_waiters = []
+        for client in machine.pending_clients:
+            os.close(client.descriptor)
+        machine.pending_clients = []
         machine.removed.set()
         engine.spawn(self._remove_files(machine))
 
@@ -404,11 +429,6 @@ def answer_waiter(waiter: WaitClient, code: int) -> None:
 def _duration(state: State) -> int:
     """Seconds between start and end, as the `die` event tells."""
     return max(0, (nanoseconds(state.finished_at) - nanoseconds(state.started_at)) // 1_000_000_000)
-
-
-def _close(clients: list[AttachClient], waiters: list[WaitClient]) -> None:
-    for descriptor in [one.descriptor for one in clients] + [one.descriptor for one in waiters]:
-        os.close(descriptor)
 
 
 def detach_keys(text: str) -> bytes:

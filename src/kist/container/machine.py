@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 
 import msgspec
 
 from kist.model.config import ExecConfig
 from kist.model.container import ContainerRecord, State
+from kist.model.errors import Unavailable
+from kist.model.network import Endpoint, PublishedPort
 from kist.runtime.supervisor import AttachClient, MonitorHandle, WaitClient
 
 
@@ -26,6 +29,13 @@ class ExecState(msgspec.Struct):
     outcome: asyncio.Future[None] | None = None  # set when it runs or has failed to
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What a monitor keeps for the next kistd: this one may die between the start and its record."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+
+
 class Machine:
     """Changes of state happen under `lock`; what a monitor reports is recorded at once, without waiting for it."""
 
@@ -41,9 +51,31 @@ class Machine:
         self.started: asyncio.Future[None] | None = None
         self.pending_clients: list[AttachClient] = []  # attached before the start
         self.pending_waiters: list[WaitClient] = []
+        self.handed_over: list[WaitClient] = []  # our copies of what waits at the monitor, should that die
         self.cleanup: asyncio.Task[None] | None = None
         self.stopping = False
+        self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
         self.greeting: asyncio.Future[dict[str, object]] | None = None
+
+    def check_controllable(self) -> None:
+        """Raises Unavailable when it runs under a monitor that this kistd cannot talk to."""
+        if self.foreign_version:
+            raise Unavailable(
+                f"the monitor of container {self.id} is of another version of kist (protocol {self.foreign_version}): "
+                f"start that version again, or stop the container"
+            )
+
+    def forget_gone_clients(self) -> None:
+        """Lets go of connections that wait for the start and whose client has left meanwhile."""
+        self.pending_clients = [one for one in self.pending_clients if not _closed_if_gone(one.descriptor)]
+        self.pending_waiters = [one for one in self.pending_waiters if not _closed_if_gone(one.descriptor)]
+        self.handed_over = [one for one in self.handed_over if not _closed_if_gone(one.descriptor)]
+
+    def close_handed_over(self) -> None:
+        """The monitor has answered them, or will."""
+        for one in self.handed_over:
+            os.close(one.descriptor)
+        self.handed_over = []
 
     @property
     def state(self) -> State:
@@ -76,7 +108,18 @@ class Machine:
         clients, waiters = self.take_pending()
         for descriptor in [one.descriptor for one in clients] + [one.descriptor for one in waiters]:
             os.close(descriptor)
+        self.close_handed_over()
         self.close_pidfd()
         if self.handle is not None:
             self.handle.close()
             self.handle = None
+
+
+def _closed_if_gone(descriptor: int) -> bool:
+    """Closes a connection whose other side is closed altogether; a half-closed one still waits for its answer."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    gone = any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+    if gone:
+        os.close(descriptor)
+    return gone

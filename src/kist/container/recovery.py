@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -11,20 +12,23 @@ import shutil
 import msgspec
 
 from kist.container.engine import Engine
+from kist.container.execs import Execs
 from kist.container.lifecycle import Lifecycle
-from kist.container.machine import Machine
+from kist.container.machine import Kept, Machine
 from kist.kernel import cgroup
 from kist.model.container import State
 from kist.model.timestamp import nanoseconds
-from kist.runtime.supervisor import Message, MonitorHandle
+from kist.runtime.supervisor import ADOPTABLE, Message, MonitorHandle
 
 log = logging.getLogger(__name__)
-_GREETING_SECONDS = 5.0
+_GREETING_SECONDS = 10.0
+_EXIT_FILE_TRIES = 500
+_CRASHED = 255  # Docker's exit code of a container that went down with its machine
 
 
 class Recovery:
-    def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
-        self._engine, self._lifecycle = engine, lifecycle
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, execs: Execs) -> None:
+        self._engine, self._lifecycle, self._execs = engine, lifecycle, execs
         self._strays: list[MonitorHandle] = []  # kept open until they close
 
     async def run(self) -> None:
@@ -41,7 +45,9 @@ class Recovery:
     async def _recover(self, machine: Machine) -> None:
         try:
             greeting = await self._greet(machine)
-            if greeting is not None:
+            if greeting is not None and greeting.get("version") not in ADOPTABLE:
+                self._leave_alone(machine, greeting)
+            elif greeting is not None:
                 self._adopt(machine, greeting)
             elif machine.state.running:
                 self._replay(machine)
@@ -64,19 +70,20 @@ class Recovery:
         try:
             return dict(await asyncio.wait_for(machine.greeting, _GREETING_SECONDS))
         except TimeoutError:
-            log.error("the monitor of %s does not answer: its container is killed", machine.id)
+            log.error("the monitor of %s does not answer: it is killed, and its container with it", machine.id)
+            machine.handle.kill_monitor()
             machine.handle.close()
             machine.handle = None
             return None
 
     def _adopt(self, machine: Machine, greeting: Message) -> None:
         status = greeting["status"]
+        if isinstance(greeting.get("execs"), list):  # version 1 told no more than their pids
+            self._execs.restore(machine, greeting["execs"])
+        if status != "failed" and machine.state.pid != greeting["pid"]:
+            self._adopt_start(machine, greeting)
         if status == "running":
-            state = msgspec.structs.replace(
-                machine.state, status="running", pid=greeting["pid"], pid_start=greeting["pid_start"]
-            )
             machine.ended.clear()
-            self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
         elif status == "exited":
             self._lifecycle.on_exited(machine, greeting)
         elif machine.handle is not None:  # it never came to run: a start that kistd did not live to see
@@ -85,19 +92,67 @@ class Recovery:
             if machine.state.running:
                 self._lifecycle.on_exited(machine, _lost_exit())
 
-    def _replay(self, machine: Machine) -> None:
-        """No monitor answers: its exit file tells the end, or else it died and took the container along."""
-        try:
-            with open(f"{self._engine.run_dir(machine)}/exit", encoding="utf-8") as file:
-                event: Message = json.load(file)
-        except (OSError, ValueError):
-            self._lifecycle.monitor_died(machine)
+    def _adopt_start(self, machine: Machine, greeting: Message) -> None:
+        """A start that the earlier kistd did not live to record: what it had taken is with the monitor."""
+        self._lifecycle.record_started(machine, greeting)
+        if greeting.get("kept"):
+            kept = msgspec.json.decode(greeting["kept"], type=Kept)
+            self._engine.networks.restore([(machine.id, kept.endpoints, kept.ports)])
+            record = msgspec.structs.replace(machine.record, endpoints=kept.endpoints, ports=kept.ports)
+            self._engine.index.save(machine, record)
+
+    def _leave_alone(self, machine: Machine, greeting: Message) -> None:
+        """A monitor of a version that is not ours, as after a downgrade: its container runs on, its end is noticed."""
+        version = str(greeting.get("version"))
+        log.error(
+            "the monitor of container %s speaks version %s of the protocol, this kistd %s: the container runs on, but "
+            "cannot be attached to and runs no execs before a kistd is started that knows this version",
+            machine.id,
+            version,
+            " and ".join(map(str, ADOPTABLE)),
+        )
+        assert machine.handle is not None
+        machine.handle.close()
+        machine.handle = None
+        machine.foreign_version = version
+        if not machine.state.running:
             return
-        started: State = machine.state
-        if event.get("pid") == started.pid or event.get("finished_at", 0) >= nanoseconds(started.started_at):
+        if machine.pidfd < 0:
+            self._replay(machine)
+            return
+        machine.ended.clear()
+        asyncio.get_running_loop().add_reader(machine.pidfd, self._foreign_ended, machine)
+
+    def _foreign_ended(self, machine: Machine) -> None:
+        asyncio.get_running_loop().remove_reader(machine.pidfd)
+        self._engine.spawn(self._await_exit_file(machine))
+
+    async def _await_exit_file(self, machine: Machine) -> None:
+        """The monitor writes it a moment after the process ended."""
+        for _ in range(_EXIT_FILE_TRIES):
+            if self._read_exit(machine) is not None:
+                break
+            await asyncio.sleep(0.01)
+        self._replay(machine)
+
+    def _replay(self, machine: Machine) -> None:
+        """No monitor answers: its exit file tells the end. Without one the monitor died, or the whole machine did."""
+        event = self._read_exit(machine)
+        if event is not None:
             self._lifecycle.on_exited(machine, event)
+        elif self._lifecycle.of_earlier_boot(machine):
+            self._lifecycle.monitor_died(machine, _CRASHED)
         else:
             self._lifecycle.monitor_died(machine)
+
+    def _read_exit(self, machine: Machine) -> Message | None:
+        """The exit file of this start, not of one before it."""
+        started: State = machine.state
+        with contextlib.suppress(OSError, ValueError), open(f"{self._engine.run_dir(machine)}/exit", "rb") as file:
+            event: Message = json.load(file)
+            if event.get("pid") == started.pid or event.get("finished_at", 0) >= nanoseconds(started.started_at):
+                return event
+        return None
 
     async def _release_strays(self, known: set[str]) -> None:
         """Monitors of containers that were removed while they were told: they may go."""

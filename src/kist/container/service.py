@@ -16,7 +16,7 @@ from kist.container.machine import ExecState, Machine
 from kist.logs.reader import LogOptions
 from kist.model.config import ExecConfig
 from kist.model.container import ContainerRecord
-from kist.model.errors import Conflict, KistError
+from kist.model.errors import Conflict, InvalidParameter, KistError
 from kist.runtime.supervisor import AttachClient, WaitClient
 from kist.snapshot.base import tree_usage
 
@@ -103,9 +103,17 @@ class ContainerService:
     def check_attachable(self, name: str) -> bool:
         """Whether it has a terminal. Raises Conflict with Docker's text."""
         machine = self._find(name)
+        machine.check_controllable()
         if machine.state.paused:
             raise Conflict(f"container {machine.id} is paused, unpause the container before attach")
         return machine.record.config.tty
+
+    def check_detach_keys(self, keys: str) -> None:
+        """Raises InvalidParameter with Docker's text."""
+        try:
+            detach_keys(keys)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"Invalid detach keys ({keys}) provided") from error
 
     def attach(
         self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes

@@ -107,7 +107,8 @@ class Daemon:
         images.users = self._users_of_image
         volumes.users = self._users_of_volume
         self.lifecycle = Lifecycle(self.engine)
-        self.containers = ContainerService(self.engine, self.lifecycle, Execs(self.engine))
+        self.execs = Execs(self.engine)
+        self.containers = ContainerService(self.engine, self.lifecycle, self.execs)
         self.transfer = Transfer(images, snapshotter)
 
     def _snapshotter(self) -> DirectoryDriver:
@@ -184,7 +185,7 @@ class Daemon:
     async def start(self) -> None:
         """Brings the zygote up and finds what an earlier kistd left."""
         await self.engine.supervisor.start()
-        await Recovery(self.engine, self.lifecycle).run()
+        await Recovery(self.engine, self.lifecycle, self.execs).run()
         self.engine.images.collect()
 
     async def close(self) -> None:

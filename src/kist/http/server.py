@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def eof_received(self) -> bool:
-        """A half-closed client still wants its answer, unless that never ends by itself, or it closed both directions."""
+        """A half-closed client still wants its answer, unless that never ends by itself or both directions are closed."""
         self.half_closed = True
         if self._task is None or self._task.done():
             return False

@@ -20,6 +20,14 @@ class Ends(NamedTuple):
     child: tuple[int, int, int]
     ours: tuple[int, int, int]
 
+    def give_to(self, uid: int, gid: int) -> None:
+        """Makes the root of a user namespace their owner, who cannot take from inside what is the host root's."""
+        if not (uid or gid):
+            return
+        for ours, child in zip(self.ours, self.child, strict=True):
+            if ours >= 0:
+                os.fchown(child, uid, gid)
+
     def close_child(self) -> None:
         for descriptor in self.child:
             if descriptor >= 0:

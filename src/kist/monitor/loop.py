@@ -15,6 +15,7 @@ class Loop:
         self._epoll = select.epoll(sizehint=16)
         self._handlers: dict[int, Handler] = {}
         self._interest: dict[int, int] = {}
+        self._fresh: set[int] = set()  # registered since the last poll: its events are of an older file of that number
 
     def watch(self, descriptor: int, events: int, handler: Handler) -> None:
         """Calls `handler(events)` when a descriptor is ready; a second call changes what is waited for."""
@@ -22,6 +23,7 @@ class Loop:
         before = self._interest.get(descriptor)
         if before is None:
             self._epoll.register(descriptor, events)
+            self._fresh.add(descriptor)
         elif before != events:
             self._epoll.modify(descriptor, events)
         self._interest[descriptor] = events
@@ -34,9 +36,11 @@ class Loop:
 
     def run(self, stop: Callable[[], bool]) -> None:
         while not stop():
-            for descriptor, events in self._epoll.poll():
+            ready = self._epoll.poll()
+            self._fresh.clear()
+            for descriptor, events in ready:
                 handler = self._handlers.get(descriptor)
-                if handler is not None:
+                if handler is not None and descriptor not in self._fresh:
                     handler(events)
 
     def close(self) -> None:

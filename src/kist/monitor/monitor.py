@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import time
+from collections import deque
 
 from kist.kernel import cgroup
 from kist.kernel.process import set_name
@@ -23,6 +24,7 @@ from kist.monitor.starter import write_file
 from kist.monitor.streams import Client, Streams
 
 _REMOVE_ATTEMPTS = 50
+_ENDED_EXECS = 32  # whose exit codes a client may still ask the next kistd for
 
 
 def main(wire: socket.socket, layout: cgroup.Layout) -> None:
@@ -40,8 +42,18 @@ class Waiter:
     """A client's open `/wait`, whose head kistd has sent already. `removed`: answered when the container is removed."""
 
     def __init__(self, connection: socket.socket, removed: bool) -> None:
+        connection.setblocking(False)
         self.connection = connection
         self.removed = removed
+
+    def gone(self) -> bool:
+        """Whether the client has closed its end; what it says is not heard any more."""
+        try:
+            return not self.connection.recv(4096)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def answer(self, code: int, error: str = "") -> None:
         body: Message = {"StatusCode": code}
@@ -62,27 +74,27 @@ class Exec:
     def __init__(self, monitor: Monitor, request: Message, plan: int, client: Client | None) -> None:
         self._monitor = monitor
         self.id: str = request["id"]
+        self.kept: str = request.get("kept", "")
         self.pid = 0
         self._pidfd = -1
         self._failure: Message | None = None
         self._helper = 0
-        self._over = False
         config = request["config"]
         self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
         self._client = client
         self._config = config
         self._console = -1
-        ends = launch.NO_STREAMS
+        self._ends = launch.NO_STREAMS
         if not config["tty"]:
-            ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
-        self._pipes = ends.ours
+            self._ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
+            self._ends.give_to(*monitor.stream_owner)
         try:
             self._helper, self._sync = launch.start_exec(
-                config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, ends
+                config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends
             )
         except OSError:
-            ends.close_child()
-            ends.close_ours()
+            self._ends.close_child()
+            self._ends.close_ours()
             raise
         monitor.loop.watch(self._sync.fileno(), READ, lambda events: self._hear())
 
@@ -104,7 +116,6 @@ class Exec:
         self._monitor.loop.forget(self._sync.fileno())
         self._sync.close()
         os.waitpid(self._helper, 0)
-        self._use_streams()
         if self._failure is not None or not self.pid:
             failure = self._failure or {"operation": "exec", "errno": 0, "message": "the helper died", "problem": ""}
             self._monitor.tell({"event": "exec_failed", "id": self.id, **failure})
@@ -112,19 +123,23 @@ class Exec:
                 self._client.close()  # without an end: kistd has the connection too, and tells why
             if self._pidfd >= 0:
                 os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            self._ends.close_ours()
+            if self._console >= 0:
+                os.close(self._console)
             self._finish(failed=True, code=-1)
             return
         self._monitor.tell({"event": "exec_started", "id": self.id, "pid": self.pid})
-        if self._client is not None:
-            self.streams.attach(self._client)
+        self._carry_streams()
         self._monitor.loop.watch(self._pidfd, READ, lambda events: self._exited())
 
-    def _use_streams(self) -> None:
-        """Not before the client is there: what is read earlier would be lost."""
-        if not self._config["tty"]:
-            self.streams.use_pipes(*self._pipes, stdin_once=True)
-        elif self._console >= 0:
+    def _carry_streams(self) -> None:
+        """Only now, and client and output together: what the program has said already waits in the kernel."""
+        if self._config["tty"]:
             self.streams.use_terminal(self._console, stdin=self._config["stdin"], stdin_once=True)
+        else:
+            self.streams.use_pipes(*self._ends.ours, stdin_once=True)
+        if self._client is not None:
+            self.streams.attach(self._client)
 
     def _exited(self) -> None:
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
@@ -133,7 +148,6 @@ class Exec:
         self._finish(failed=False, code=status_of(result))
 
     def _finish(self, *, failed: bool, code: int) -> None:
-        self._over = True
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -141,7 +155,7 @@ class Exec:
         if not failed:
             self._monitor.tell({"event": "exec_exited", "id": self.id, "code": code})
         self.streams.finish()
-        self._monitor.exec_over(self)
+        self._monitor.exec_over(self, None if failed else code)
 
     def _output_ended(self) -> None:
         """All its streams are closed; the process may live on."""
@@ -163,10 +177,12 @@ class Monitor:
         self._config = handed["config"]
         self.cgroup: str = self._config["cgroup"]
         self._state: Message = handed["state"]
+        self.stream_owner: list[int] = self._config["owner"]  # (uid, gid) in the host
         self._connection: socket.socket | None = None
         self._receiver = Receiver()
         self._waiters: list[Waiter] = []
         self._execs: dict[str, Exec] = {}
+        self._ended_execs: deque[Message] = deque(maxlen=_ENDED_EXECS)
         self._released = False
         rest = iter(descriptors)
         kept = {name: next(rest) for name in handed["handed"]}
@@ -197,6 +213,7 @@ class Monitor:
             self.streams.use_pipes(ends[0], ends[1], ends[2], stdin_once=once)
         self.loop.watch(self.init_pidfd, READ, lambda events: self._exited())
         if self._listener is not None:
+            self._listener.listen(4)  # once more: from now on the kernel names this process to who connects
             self.loop.watch(self._listener.fileno(), READ, lambda events: self._accept())
         self.streams.wake_input()
 
@@ -226,8 +243,10 @@ class Monitor:
         assert self._listener is not None
         connection, _ = self._listener.accept()
         self.connect(connection, Receiver())
+        running = [{"id": one.id, "pid": one.pid, "kept": one.kept} for one in self._execs.values()]
         self.tell({"event": "hello", "version": VERSION, "monitor": os.getpid(), **self._state,
-                   "execs": {one.id: one.pid for one in self._execs.values()}}, self._handles())  # fmt: skip
+                   "kept": self._config.get("kept", ""), "execs": [*running, *self._ended_execs]},
+                  self._handles())  # fmt: skip
 
     def _handles(self) -> list[int]:
         return [self.init_pidfd] if self.init_pidfd >= 0 else []
@@ -301,7 +320,7 @@ class Monitor:
         self.streams.finish()
         for waiter in [waiter for waiter in self._waiters if not waiter.removed]:
             self._waiters.remove(waiter)
-            waiter.answer(self._state["code"])
+            self._answer(waiter, self._state["code"])
         self._remove_cgroup()
 
     def _remove_cgroup(self) -> None:
@@ -315,7 +334,12 @@ class Monitor:
         """Until released, and every client has what it is owed."""
         self.loop.run(self._finished)
         for waiter in self._waiters:
+            self.loop.forget(waiter.connection.fileno())
             waiter.connection.close()
+
+    def _answer(self, waiter: Waiter, code: int) -> None:
+        self.loop.forget(waiter.connection.fileno())
+        waiter.answer(code)
 
     def _finished(self) -> bool:
         over = self._state["status"] in ("exited", "failed")
@@ -337,6 +361,14 @@ class Monitor:
             waiter.answer(self._state["code"])
         else:
             self._waiters.append(waiter)
+            self.loop.watch(descriptors[0], READ, lambda events: self._waiter_speaks(waiter))
+
+    def _waiter_speaks(self, waiter: Waiter) -> None:
+        """A waiting client has nothing to say: it went, and its descriptor must not stay until the container ends."""
+        if waiter.gone():
+            self._waiters.remove(waiter)
+            self.loop.forget(waiter.connection.fileno())
+            waiter.connection.close()
 
     def _resize(self, message: Message, descriptors: list[int]) -> None:
         try:
@@ -364,8 +396,11 @@ class Monitor:
         finally:
             os.close(plan)
 
-    def exec_over(self, one: Exec) -> None:
+    def exec_over(self, one: Exec, code: int | None) -> None:
+        """It ended with `code`, or never ran (None)."""
         self._execs.pop(one.id, None)
+        if code is not None:
+            self._ended_execs.append({"id": one.id, "code": code, "kept": one.kept})
 
     def _exec_resize(self, message: Message, descriptors: list[int]) -> None:
         one = self._execs.get(message["id"])
@@ -384,8 +419,9 @@ class Monitor:
         kept = []
         for waiter in self._waiters:
             if message["removed"] or (failed and not waiter.removed):
-                waiter.answer(code)
+                self._answer(waiter, code)
             else:
+                self.loop.forget(waiter.connection.fileno())
                 kept.append(waiter)
         self._waiters = []
         if kept:

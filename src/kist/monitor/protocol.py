@@ -1,7 +1,11 @@
 """Messages between kistd and a monitor: a length, a count of descriptors, JSON; descriptors by SCM_RIGHTS.
 
 A frame is `>IB` (bytes of JSON, number of descriptors), then the JSON. Descriptors travel with the frame's first byte,
-so their order is the order of the frames. VERSION is in the monitor's greeting: the next kistd may be newer.
+so their order is the order of the frames.
+
+VERSION is in the monitor's greeting: the next kistd may be newer. 1: the greeting lists running execs as `{id: pid}`.
+2: the greeting brings `kept`, what kistd gave the monitor to keep with the container, and a list of execs, running ones
+and the latest that ended, each with what was kept for it. kistd adopts monitors of every version in ADOPTABLE.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import struct
 from collections import deque
 from typing import Any
 
-VERSION = 1
+VERSION = 2
+ADOPTABLE = (1, 2)
 _HEAD = struct.Struct(">IB")
 _LIMIT = 64 << 20
 # As plain numbers: arithmetic with the socket module's flags is slow Python (enum.IntFlag).

@@ -25,6 +25,9 @@ from kist.monitor.protocol import Message
 HANDED = ("connection", "listener", "init", "log", "stdin", "stdout", "stderr", "console")
 
 
+KEPT_SETTINGS = ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner", "kept")
+
+
 def start(wire: socket.socket, layout: cgroup.Layout) -> tuple[int, tuple[Message, list[int]] | None]:
     """The monitor's half: forks the starter and takes over what it made. Its pid, to be reaped, and a message with
     descriptors; None instead of those when there was nothing to be started.
@@ -87,7 +90,7 @@ def _start(
         protocol.send(connection, {"event": "started", "monitor": os.getppid(), **state}, [started.pidfd])
     handed = [name for name in HANDED if kept[name] >= 0]
     message = {
-        "config": {key: config[key] for key in ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log")},
+        "config": {key: config[key] for key in KEPT_SETTINGS},
         "state": state,
         "clients": request["clients"],
         "waiters": request["waiters"],
@@ -102,6 +105,7 @@ def _launch(
     ends = launch.NO_STREAMS
     if not config["tty"]:
         ends = launch.make_pipes(config["open_stdin"], True, True)
+        ends.give_to(*config["owner"])
     try:
         started = launch.start(config, before, plan, context, ends)
     except launch.Failed:

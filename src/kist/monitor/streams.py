@@ -110,7 +110,11 @@ class Client:
 
 
 class DetachKeys:
-    """Finds the key sequence that detaches (`ctrl-p,ctrl-q`) in what a client types; a part of it is held back."""
+    """Finds the key sequence that detaches (`ctrl-p,ctrl-q`) in what a client types; a part of it is held back.
+
+    The docker command looks for it too, and only its own finding makes it detach, so this must agree with it: a key
+    that breaks the sequence off does not begin a new one.
+    """
 
     def __init__(self, keys: bytes) -> None:
         self._keys = keys
@@ -130,9 +134,8 @@ class DetachKeys:
                     return bytes(out), True
                 continue
             out += keys[: self._matched]
-            self._matched = 1 if byte == keys[0] else 0
-            if not self._matched:
-                out.append(byte)
+            out.append(byte)
+            self._matched = 0
         return bytes(out), False
 
 

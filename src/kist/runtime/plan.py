@@ -98,6 +98,7 @@ def _config(request: LaunchRequest) -> dict[str, Any]:
         "pid_namespace": pid_path,
         "shares_pids": not own_pids,
         "links": bool(request.links),
+        "owner": [_outside(request.spec.linux.uid_mappings), _outside(request.spec.linux.gid_mappings)],
         "log": {
             "path": request.log.path,
             "max_size": request.log.max_size,
@@ -105,6 +106,11 @@ def _config(request: LaunchRequest) -> dict[str, Any]:
             "attrs": request.log.attrs,
         },
     }
+
+
+def _outside(mappings: tuple[oci.IDMapping, ...]) -> int:
+    """The id in the host of a container's id 0."""
+    return next((one.host_id for one in mappings if one.container_id == 0), 0)
 
 
 def monitor_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import os
+import signal
 import socket
+import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +33,7 @@ from kist.runtime.plan import Start
 log = logging.getLogger(__name__)
 Message = dict[str, Any]  # of the protocol between kistd and monitors
 EventHandler = Callable[[Message, list[int]], None]
+ADOPTABLE = protocol.ADOPTABLE
 _START_SECONDS = 20.0
 _AT_ONCE = 64  # clients and waiters in one message: the kernel passes at most 253 descriptors
 
@@ -143,6 +147,12 @@ class MonitorHandle:
             return
         for message, descriptors in messages:
             self._on_event(message, descriptors)
+
+    def kill_monitor(self) -> None:
+        """For a monitor that does not answer; the pid is that of who listens (SO_PEERCRED, unix(7))."""
+        credentials = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(struct.unpack("iII", credentials)[0], signal.SIGKILL)
 
     def close(self) -> None:
         """Lets go of the monitor; it goes on without us."""
