@@ -257,6 +257,7 @@ class ContainerRoutes:
         }
         stream = self._logs(record.id, options, flag(request, "follow"))
         first = await anext(stream, None)
+        request.endless = flag(request, "follow")
         await request.start_stream(content_type=compat.stream_type(request, tty=record.config.tty))
         if first is not None:
             await request.write(first)

@@ -79,6 +79,7 @@ class SystemRoutes:
             raise InvalidParameter(
                 f"`since` time ({request.query['since']}) cannot be after `until` time ({request.query['until']})"
             )
+        request.endless = until is None
         await request.start_stream()
         async for event in self._listen(since, until):
             if matches(event, filters) and compat.event_is_told(request, event.type, event.action):

@@ -8,7 +8,7 @@ import secrets
 
 from kist.container.engine import Engine
 from kist.container.errors import exec_error
-from kist.container.launching import shares_with_host
+from kist.container.launching import default_filter, shares_with_host
 from kist.container.machine import ExecState, Machine
 from kist.model.config import ExecConfig
 from kist.model.errors import Conflict, InvalidParameter, NotFound
@@ -97,8 +97,8 @@ class Execs:
             chosen = frozenset(capabilities)
             if options.seccomp:
                 program, flags = seccomp.user_program(options.seccomp, chosen)
-            elif self._engine.defaults.seccomp_profile in ("", "builtin"):
-                program = seccomp.default_program(chosen)
+            else:
+                program, flags = default_filter(self._engine.defaults.seccomp_profile, chosen)
         return ExecRequest(
             exec_id=state.id,
             args=tuple(config.cmd or ()),

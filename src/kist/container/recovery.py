@@ -8,8 +8,6 @@ import logging
 import os
 import shutil
 
-import msgspec
-
 from kist.container.engine import Engine
 from kist.container.lifecycle import Lifecycle
 from kist.container.machine import Machine
@@ -20,6 +18,7 @@ from kist.runtime.supervisor import Message, MonitorHandle
 
 log = logging.getLogger(__name__)
 _GREETING_SECONDS = 5.0
+_STARTING_SECONDS = 2.0
 
 
 class Recovery:
@@ -36,18 +35,18 @@ class Recovery:
         await asyncio.gather(*(self._recover(machine) for machine in machines))
         await self._release_strays({machine.id for machine in self._engine.index.all()})
         self._remove_strays({machine.id for machine in self._engine.index.all()})
+        self._remove_snapshots({machine.record.snapshot for machine in self._engine.index.all()})
         self._engine.snapshotter.cleanup()
 
     async def _recover(self, machine: Machine) -> None:
         try:
-            greeting = await self._greet(machine)
+            greeting = await self._greet(machine) or await self._greet_starting(machine)
             if greeting is not None:
                 self._adopt(machine, greeting)
             elif machine.state.running:
                 self._replay(machine)
             elif machine.record.endpoints or machine.record.ports:
-                record = msgspec.structs.replace(machine.record, endpoints=(), ports=())
-                self._engine.index.save(machine, record)
+                self._lifecycle.forget_start(machine)
         except Exception:
             log.exception("cannot recover container %s", machine.id)
 
@@ -69,14 +68,33 @@ class Recovery:
             machine.handle = None
             return None
 
+    async def _greet_starting(self, machine: Machine) -> Message | None:
+        """A start that kistd did not live to see may still be under way: its monitor listens in a moment."""
+        run_dir = self._engine.run_dir(machine)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _STARTING_SECONDS
+        while not machine.state.running and os.path.isdir(run_dir) and loop.time() < deadline and self._others():
+            await asyncio.sleep(0.02)
+            greeting = await self._greet(machine)
+            if greeting is not None:
+                return greeting
+        if not machine.state.running:
+            shutil.rmtree(run_dir, ignore_errors=True)  # a monitor that comes later finds no place and ends
+        return None
+
+    def _others(self) -> bool:
+        """Whether an earlier zygote, or a monitor that no container here knows, is about."""
+        greetings = [machine.greeting for machine in self._engine.index.all()]
+        heard = [one.result() for one in greetings if one is not None and one.done() and not one.cancelled()]
+        known = {greeting.get("monitor") for greeting in heard}
+        known.add(self._engine.supervisor.zygote_pid)
+        group = f"{self._engine.cgroup_root}/engine"
+        return any(pid not in known for pid in cgroup.pids(self._engine.layout, group) if pid != os.getpid())
+
     def _adopt(self, machine: Machine, greeting: Message) -> None:
         status = greeting["status"]
         if status == "running":
-            state = msgspec.structs.replace(
-                machine.state, status="running", pid=greeting["pid"], pid_start=greeting["pid_start"]
-            )
-            machine.ended.clear()
-            self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
+            self._lifecycle.on_adopted(machine, greeting)
         elif status == "exited":
             self._lifecycle.on_exited(machine, greeting)
         elif machine.handle is not None:  # it never came to run: a start that kistd did not live to see
@@ -84,6 +102,8 @@ class Recovery:
             machine.handle = None
             if machine.state.running:
                 self._lifecycle.on_exited(machine, _lost_exit())
+            else:
+                self._lifecycle.forget_start(machine)
 
     def _replay(self, machine: Machine) -> None:
         """No monitor answers: its exit file tells the end, or else it died and took the container along."""
@@ -127,6 +147,12 @@ class Recovery:
                     group = f"{self._engine.cgroup_root}/{name}"
                     cgroup.kill(layout, group)
                     cgroup.remove(layout, group)
+
+    def _remove_snapshots(self, wanted: set[str]) -> None:
+        """Writable snapshots of no container: a create, a removal or an unpacking that was cut off."""
+        for record in self._engine.snapshotter.all():
+            if not record.committed and record.key not in wanted:
+                self._engine.snapshotter.remove(record.key)
 
 
 def _children(directory: str) -> list[str]:

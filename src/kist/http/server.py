@@ -60,6 +60,7 @@ class Request:
         self.parameters: dict[str, str] = {}
         self.streaming = False
         self.answered = False
+        self.endless = False  # set by handlers of streams that only the client ends
         self.extra_headers: dict[str, str] = {}
         self._connection = connection
         self._chunks: list[bytes] = []
@@ -378,8 +379,14 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     @property
-    def idle(self) -> bool:
-        return self._task is None or self._task.done()
+    def endless(self) -> bool:
+        """It answers with a stream that ends only when the client goes."""
+        return self._request is not None and self._request.endless
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What answers the request under way; None between requests."""
+        return None if self._task is None or self._task.done() else self._task
 
 
 class _Relay(asyncio.Protocol):

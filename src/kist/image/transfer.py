@@ -24,12 +24,15 @@ class Transfer:
 
     async def load(self, stream: BinaryIO, say: Say) -> None:
         """Every image of an archive. Raises InvalidParameter; images before the bad one stay."""
-        content = self._images.content
-        loaded = await self._in_thread(read_archive, stream, content)
-        for one in loaded:
+        async with self._images.changing():
+            await self._load(stream, say)
+
+    async def _load(self, stream: BinaryIO, say: Say) -> None:
+        loaded = await self._in_thread(read_archive, stream, self._images.content)
+        names = [[Reference.parse(tag).tagged() for tag in one.tags] for one in loaded]
+        for one, references in zip(loaded, names, strict=True):
             image = await self._images.add(one.config, list(one.layers), one.manifest, say)
-            for tag in one.tags:
-                reference = Reference.parse(tag).tagged()
+            for reference in references:
                 self._images.tag(image.id, reference)
                 say({"stream": f"Loaded image: {reference.familiar}\n"})
             if not one.tags:
@@ -46,10 +49,13 @@ class Transfer:
         self, stream: BinaryIO, reference: Reference | None, config: ContainerConfig, message: str
     ) -> str:
         """The id of a new image of one layer."""
-        loaded = await self._in_thread(import_root, stream, self._images.content, config, message or "Imported from -")
-        image = await self._images.add(loaded.config, list(loaded.layers))
-        if reference is not None:
-            self._images.tag(image.id, reference)
+        async with self._images.changing():
+            loaded = await self._in_thread(
+                import_root, stream, self._images.content, config, message or "Imported from -"
+            )
+            image = await self._images.add(loaded.config, list(loaded.layers))
+            if reference is not None:
+                self._images.tag(image.id, reference)
         return image.id
 
     def save(self, names: list[str]) -> Iterator[bytes]:

@@ -35,12 +35,31 @@ def main(connection: socket.socket, layout: cgroup.Layout) -> None:
     except (Closed, OSError):
         return  # kistd went before it said what to start
     request, descriptors = messages.pop(0)
-    monitor = Monitor(layout, request["config"])
+    try:
+        monitor = Monitor(layout, request["config"])
+    except OSError as error:
+        _refuse(connection, request, descriptors, error)
+        return
     monitor.connect(connection, receiver)
     monitor.start(request, descriptors)
     for message, more in messages:
         monitor.handle(message, more)
     monitor.run()
+
+
+def _refuse(connection: socket.socket, request: Message, descriptors: list[int], error: OSError) -> None:
+    """Tells of a start for which not even the log or the socket could be made, for example on a full disk."""
+    words = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    clients = len(request["clients"])
+    for descriptor in descriptors[:clients]:
+        os.close(descriptor)
+    for descriptor, spec in zip(descriptors[clients:], request["waiters"], strict=False):
+        Waiter(socket.socket(fileno=descriptor), spec["removed"]).answer(128)
+    try:
+        send(connection, {"event": "failed", "operation": "prepare the log and the monitor's socket",
+                          "errno": error.errno or 0, "message": words, "problem": ""})  # fmt: skip
+    except OSError:
+        return  # kistd is gone too
 
 
 class Waiter:
@@ -280,7 +299,6 @@ class Monitor:
             "pid_start": started.start_time,
             "started_at": time.time_ns(),
         }
-        self._write_file("running", self._state)
         self.tell({"event": "started", "monitor": os.getpid(), **self._state}, [started.pidfd])
         self.streams.wake_input()
 
@@ -294,7 +312,10 @@ class Monitor:
         if self._config["shares_pids"]:  # no namespace of its own that would take its other processes along
             cgroup.kill(self.layout, self.cgroup)
         self.streams.drain()
-        self._log.close()
+        try:
+            self._log.close()
+        except OSError as error:
+            self.streams.log_error = str(error)
         self._state = self._state | {
             "status": "exited",
             "code": status_of(result),
@@ -302,7 +323,10 @@ class Monitor:
             "oom": oom,
             "log_error": self.streams.log_error,
         }
-        self._write_file("exit", self._state)
+        try:
+            self._write_file("exit", self._state)
+        except OSError:
+            pass  # a full disk: kistd hears of it now, or from the greeting, for this process stays until it has
         self.tell({"event": "exited", **self._state})
         self.streams.finish()
         for waiter in [waiter for waiter in self._waiters if not waiter.removed]:
