@@ -94,7 +94,7 @@ def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
     return msgspec.structs.replace(
         host,
         log_config=log_config,
-        network_mode="bridge" if network_mode == "default" else network_mode,
+        network_mode=engine.networks.default_mode if network_mode == "default" else network_mode,
         ipc_mode=ipc,
         restart_policy=RestartPolicy(policy.name or "no", policy.maximum_retry_count),
         shm_size=0 if ipc == "host" or ipc.startswith("container:") else shm_size,

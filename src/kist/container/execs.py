@@ -15,7 +15,7 @@ from kist.model.errors import Conflict, InvalidParameter, NotFound
 from kist.runtime import plan, seccomp
 from kist.runtime.launch import ExecRequest
 from kist.runtime.security import parse_security_options, tweak_capabilities
-from kist.runtime.spec import capabilities_of, environment
+from kist.runtime.spec import capabilities_of, environment, rlimits
 from kist.runtime.supervisor import AttachClient, LaunchFailed
 
 
@@ -112,7 +112,11 @@ class Execs:
             stderr=config.attach_stderr and client is not None,
             console_size=console or config.console_size or (0, 0),
             capabilities=capabilities,
-            no_new_privileges=bool(options.no_new_privileges),
+            no_new_privileges=(
+                self._engine.host.no_new_privileges if options.no_new_privileges is None else options.no_new_privileges
+            ),
+            rlimits=rlimits(asked.ulimits or (), self._engine.host),
+            oom_score_adj=asked.oom_score_adj,
             seccomp_program=program,
             seccomp_flags=flags,
         )

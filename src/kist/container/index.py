@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from kist.container.machine import Machine
 from kist.container.names import random_name
 from kist.model.container import ContainerRecord
@@ -16,7 +18,9 @@ log = logging.getLogger(__name__)
 class Index:
     def __init__(self, database: Database) -> None:
         self._records = Records(database, "container", ContainerRecord)
-        self._machines = {record.id: Machine(record) for record in self._records.values()}
+        # A removal that was cut off is not under way any more: it can be asked for again.
+        records = [msgspec.structs.replace(record, removing=False) for record in self._records.values()]
+        self._machines = {record.id: Machine(record) for record in records}
         self._names = {record.name: record.id for record in self._records.values()}
         self._unsaved: set[str] = set()  # ids whose record in memory is newer than the disk's
 

@@ -187,7 +187,9 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def eof_received(self) -> bool:
-        """A half-closed client still wants its answer."""
+        """A half-closed client still wants its answer, unless its request broke off or the answer has no end."""
+        if self._request is not None and (self._request.endless or not self._request._complete):
+            return False
         return self._task is not None and not self._task.done()
 
     def data_received(self, data: bytes) -> None:

@@ -97,12 +97,13 @@ class Exec:
         self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
         self._client = client
         self._config = config
-        ends = launch.NO_STREAMS
+        # Not read before the client is attached: what a quick program says would be given to nobody.
+        self._ends = launch.NO_STREAMS
+        self._console = -1
         if not config["tty"]:
-            ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
-            self.streams.use_pipes(*ends.ours, stdin_once=True)
+            self._ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
         self._helper, self._sync = launch.start_exec(
-            config, request["plan"], monitor.layout, monitor.cgroup, monitor.init_pidfd, ends
+            config, request["plan"], monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends
         )
         monitor.loop.watch(self._sync.fileno(), READ, lambda events: self._hear())
 
@@ -113,7 +114,7 @@ class Exec:
         if data.startswith(b"pid "):
             self.pid, self._pidfd = int(data[4:]), descriptors[0]
         elif data == b"console":
-            self.streams.use_terminal(descriptors[0], stdin=self._config["stdin"], stdin_once=True)
+            self._console = descriptors[0]
         elif data.startswith(b"failed"):
             self._failure = launch.parse_failure(data)
         elif not data:
@@ -131,11 +132,19 @@ class Exec:
                 self._client.close()  # without an end: kistd has the connection too, and tells why
             if self._pidfd >= 0:
                 os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            self._ends.close_ours()
+            if self._console >= 0:
+                os.close(self._console)
             self._finish(failed=True, code=-1)
             return
         self._monitor.tell({"event": "exec_started", "id": self.id, "pid": self.pid})
         if self._client is not None:
             self.streams.attach(self._client)
+        if self._console >= 0:
+            self.streams.use_terminal(self._console, stdin=self._config["stdin"], stdin_once=True)
+        else:
+            self.streams.use_pipes(*self._ends.ours, stdin_once=True)
+        self.streams.wake_input()
         self._monitor.loop.watch(self._pidfd, READ, lambda events: self._exited())
 
     def _exited(self) -> None:

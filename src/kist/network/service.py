@@ -168,6 +168,11 @@ class NetworkService:
         subnet = free_subnet(taken)
         return subnet, str(next(ipaddress.ip_network(subnet).hosts()))
 
+    @property
+    def default_mode(self) -> str:
+        """The network of containers that name none: with --bridge=none that is none, as with dockerd."""
+        return "none" if self._settings.bridge == "none" else "bridge"
+
     # --- lookups ---
 
     def all(self) -> list[Network]:

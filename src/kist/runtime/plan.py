@@ -317,6 +317,8 @@ def exec_message(request: ExecRequest, shares: dict[str, bool]) -> dict[str, Any
             bounding=request.capabilities, effective=request.capabilities, permitted=request.capabilities
         ),
         no_new_privileges=request.no_new_privileges,
+        rlimits=request.rlimits,
+        oom_score_adj=request.oom_score_adj,
     )
     plan: list[do.Operation] = [do.BecomeRoot()] if request.user_namespace else []
     if request.tty:
