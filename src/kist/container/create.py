@@ -247,7 +247,7 @@ async def _make(
             driver=engine.snapshotter.name,
             snapshot=container_id,
         )
-        return engine.index.add(record)
+        machine = engine.index.add(record)
     except BaseException as error:
         for volume in made:
             engine.volumes.remove(volume, force=True)
@@ -258,6 +258,8 @@ async def _make(
         if isinstance(error, OSError):
             raise KistError(f"cannot make the container: {error}") from error
         raise
+    engine.volumes.settle(made)
+    return machine
 
 
 async def _volume(engine: Engine, point: MountPoint, image: Image | None, made: list[str]) -> MountPoint:
@@ -269,7 +271,7 @@ async def _volume(engine: Engine, point: MountPoint, image: Image | None, made: 
     if point.type != "volume":
         return point
     known = {volume.name for volume in engine.volumes.all()}
-    volume = engine.volumes.create(point.name, point.driver)
+    volume = engine.volumes.create(point.name, point.driver, pending=True)
     if volume.name not in known:
         made.append(volume.name)
     if point.copy_up and image is not None and image.snapshot:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import time
+from contextlib import suppress
 
 import msgspec
 
@@ -393,6 +394,12 @@ class Lifecycle:
         """The record goes first: what cannot be removed behind it is found by the next kistd. Raises KistError."""
         engine = self._engine
         self._release_network(machine)
+        going = [
+            mount.name for mount in machine.record.mounts if volumes and mount.type == "volume" and mount.anonymous
+        ]
+        for name in going:
+            with suppress(OSError):  # a full disk: then a crash right now would leave it to a prune
+                engine.volumes.mark(name)
         engine.index.forget(machine)
         engine.emit(machine, "destroy")
         try:
@@ -400,12 +407,14 @@ class Lifecycle:
                 engine.snapshotter.remove(machine.record.snapshot)
         except KistError as error:
             log.error("the files of container %s stay until the next start: %s", machine.id, error.message)
-        for mount in machine.record.mounts if volumes else ():
-            if mount.type == "volume" and mount.anonymous and not engine.volumes.users(mount.name):
-                try:
-                    engine.volumes.remove(mount.name, force=True)
-                except (KistError, OSError) as error:
-                    log.error("volume %s of container %s stays: %s", mount.name, machine.id, error)
+        for name in going:
+            try:
+                if engine.volumes.users(name):
+                    engine.volumes.settle([name])
+                else:
+                    engine.volumes.remove(name, force=True)
+            except (KistError, OSError) as error:
+                log.error("volume %s of container %s stays: %s", name, machine.id, error)
         self._release(machine, removed=True)
         for waiter in machine.pending_waiters:
             answer_waiter(waiter, machine.state.exit_code)

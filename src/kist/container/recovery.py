@@ -36,6 +36,7 @@ class Recovery:
         await self._release_strays({machine.id for machine in self._engine.index.all()})
         self._remove_strays({machine.id for machine in self._engine.index.all()})
         self._remove_snapshots({machine.record.snapshot for machine in self._engine.index.all()})
+        self._engine.volumes.settle_all()
         self._engine.snapshotter.cleanup()
 
     async def _recover(self, machine: Machine) -> None:

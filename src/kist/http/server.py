@@ -17,6 +17,7 @@ import msgspec
 log = logging.getLogger(__name__)
 _HIGH_WATER = 1 << 18  # bytes of a request's body that wait for the handler before reading pauses
 _MAX_HEAD = 1 << 16
+_HEAD_SECONDS = 300.0  # dockerd's: a head that is sent drop by drop does not hold a connection for ever
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -157,6 +158,7 @@ class Connection(asyncio.Protocol):
         self._raw = False  # behind an upgrade request: bytes are its body, then the client's stream
         self._raw_body = 0
         self._leftover = bytearray()
+        self._head_timer: asyncio.TimerHandle | None = None
         self._keep_alive = True
         self._hijacked = False
         self._paused = False
@@ -173,6 +175,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._stop_head_timer()
         self._connections.discard(self)
         self._writable.set()
         if self._request is not None:
@@ -238,6 +241,8 @@ class Connection(asyncio.Protocol):
     # --- httptools' calls ---
 
     def on_message_begin(self) -> None:
+        if self._transport is not None:
+            self._head_timer = asyncio.get_running_loop().call_later(_HEAD_SECONDS, self._transport.abort)
         self._target, self._headers, self._head_size = b"", {}, 0
 
     def on_url(self, url: bytes) -> None:
@@ -249,11 +254,17 @@ class Connection(asyncio.Protocol):
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        self._stop_head_timer()
         self._keep_alive = self._parser.should_keep_alive()
         if self._headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self._parser.should_upgrade():
             self._start(upgrade=False)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def on_body(self, data: bytes) -> None:
         if self._request is not None:
