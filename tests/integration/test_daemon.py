@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -361,6 +362,30 @@ def test_settings_have_their_effects_on_info_and_containers(base: str, busybox_a
     for tree in Path("/sys/fs/cgroup").glob("*"):
         with contextlib.suppress(OSError):
             os.rmdir(tree / f"kd-{os.path.basename(base)}")
+
+
+def test_what_kistd_has_for_itself_is_not_handed_to_containers(base: str, busybox_archive: Path) -> None:
+    """Its many descriptors and its place in the OOM killer's list (OOMScoreAdjust= of the unit)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    score = Path("/proc/self/oom_score_adj")
+    before = score.read_text()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1000, hard))
+    score.write_text("100")
+    try:
+        with running(base, "--bridge", "none") as engine:
+            assert engine.process is not None
+            own = Path(f"/proc/{engine.process.pid}/limits").read_text()
+            assert re.search(rf"Max open files +{hard} +{hard} ", own), own
+            load_busybox(engine, busybox_archive)
+            engine.ok("run", "-d", "--name", "plain", "busybox", "sleep", "100")
+            for words in (["exec", "plain"], ["run", "--rm", "busybox"]):
+                seen = engine.ok(*words, "sh", "-c", "ulimit -Sn; cat /proc/self/oom_score_adj")
+                assert seen == "1000\n0\n", (words, seen)
+            _, found = engine.request("GET", "/containers/plain/json")
+            assert found["HostConfig"]["NetworkMode"] == "none"  # there is no other with --bridge=none
+    finally:
+        score.write_text(before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_without_ip_forward_and_iptables_the_host_is_left_alone(base: str) -> None:
