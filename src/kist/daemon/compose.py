@@ -245,6 +245,7 @@ class Daemon:
         if not any(machine.state.alive for machine in self.engine.index.all()):
             self.engine.networks.close_openings()
         self.engine.networks.close()
+        self.engine.index.flush()
         self._database.close()
 
     # --- routes ---
