@@ -22,6 +22,7 @@ from tests import wire_check
 from kist.daemon.purge import purge
 from kist.kernel import cgroup
 from kist.kernel.nftables import Firewall
+from kist.kernel.rtnetlink import RouteSocket
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -266,13 +267,19 @@ def footprint(engine: Kistd) -> dict[str, Any]:
         "cgroups": sorted(
             child for root in cgroup.detect().directories(f"kist/{engine.id}") for child in _directories(root)
         ),
-        "links": sorted(name for name in os.listdir("/sys/class/net") if name.startswith("veth")),
+        "links": sorted(name for name in links() if name.startswith("veth")),
         "nftables": elements,
         "monitors": _monitors(engine),
         "containers": os.listdir(f"{engine.base}/d/containers") + os.listdir(f"{engine.base}/e/containers"),
         "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
         "threads": len(os.listdir(f"/proc/{pid}/task")),
     }
+
+
+def links() -> list[str]:
+    """Interfaces of the network namespace of the tests; /sys may show another's."""
+    with RouteSocket() as route:
+        return list(route.links())
 
 
 def _directories(root: str) -> list[str]:

@@ -458,7 +458,7 @@ def other_version(directory: Path, version: int) -> str:
     if version == 1:  # its greeting told the pids of running execs, and nothing that was kept
         path = directory / "kist/monitor/monitor.py"
         text = path.read_text()
-        old = '"kept": self._config.get("kept", ""), "execs": [*running, *self._ended_execs]}'
+        old = '"execs": [*running, *self._ended_execs]}'
         assert old in text
         path.write_text(text.replace(old, '"execs": {one["id"]: one["pid"] for one in running}}'))
     return str(directory)

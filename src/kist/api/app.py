@@ -49,11 +49,11 @@ def error_response(status: int, message: str) -> Response:
 class App:
     """`handle` is what the HTTP server calls."""
 
-    def __init__(self, router: Router, server: str) -> None:
+    def __init__(self, router: Router, server: str, *, experimental: bool = False) -> None:
         self._router = router
         self._headers = {
             "Api-Version": API_VERSION,
-            "Docker-Experimental": "false",
+            "Docker-Experimental": str(experimental).lower(),
             "Ostype": "linux",
             "Server": server,
         }
@@ -71,6 +71,10 @@ class App:
             return self._failed(request, status_of(error), error.message)
         except (ClientGone, ConnectionError):
             raise
+        except OSError as error:
+            log.warning("%s %s failed: %s", request.method, request.path, error)
+            where = f"{error.filename}: " if error.filename else ""
+            return self._failed(request, 500, f"{where}{(error.strerror or str(error)).lower()}")
         except Exception as error:
             log.exception("%s %s failed", request.method, request.path)
             return self._failed(request, 500, f"internal error: {type(error).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO, cast
@@ -54,6 +55,12 @@ class ProgressStream:
                 task.cancel()
 
 
+def _directory() -> str:
+    """Where uploads wait: DOCKER_TMPDIR as with dockerd, /var/tmp, or what there is."""
+    wanted = os.environ.get("DOCKER_TMPDIR", "")
+    return wanted or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
+
+
 class Spool:
     """A request's body in an unlinked temporary file, for code that reads it in a thread."""
 
@@ -62,14 +69,23 @@ class Spool:
         self._file: BinaryIO | None = None
 
     async def __aenter__(self) -> BinaryIO:
-        file = tempfile.TemporaryFile(dir="/var/tmp")
+        directory = _directory()
+        try:
+            file = tempfile.TemporaryFile(dir=directory, buffering=0)
+        except OSError as error:
+            raise KistError(f"cannot store the upload in {directory}: {error.strerror}") from error
         try:
             async for chunk in self._request.chunks():
-                file.write(chunk)
+                view = memoryview(chunk)
+                while view:
+                    view = view[file.write(view) :]
+            file.seek(0)
+        except OSError as error:
+            file.close()
+            raise KistError(f"cannot store the upload in {directory}: {error.strerror}") from error
         except BaseException:
             file.close()
             raise
-        file.seek(0)
         self._file = cast(BinaryIO, file)
         return self._file
 

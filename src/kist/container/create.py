@@ -101,7 +101,7 @@ def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
         oom_kill_disable=oom_kill_disable,
         masked_paths=masked,
         readonly_paths=readonly,
-        network_mode="bridge" if network_mode == "default" else network_mode,
+        network_mode=engine.networks.default_mode if network_mode == "default" else network_mode,
         ipc_mode=ipc,
         restart_policy=RestartPolicy(policy.name or "no", policy.maximum_retry_count),
         shm_size=0 if ipc == "host" or ipc.startswith("container:") else shm_size,
@@ -265,7 +265,7 @@ async def _make(
             driver=engine.snapshotter.name,
             snapshot=container_id,
         )
-        return engine.index.add(record)
+        machine = engine.index.add(record)
     except BaseException as error:
         for volume in made:
             engine.volumes.remove(volume, force=True)
@@ -276,6 +276,8 @@ async def _make(
         if isinstance(error, OSError):
             raise KistError(f"cannot make the container: {error}") from error
         raise
+    engine.volumes.settle(made)
+    return machine
 
 
 async def _volume(engine: Engine, point: MountPoint, image: Image | None, made: list[str]) -> MountPoint:
@@ -287,7 +289,7 @@ async def _volume(engine: Engine, point: MountPoint, image: Image | None, made: 
     if point.type != "volume":
         return point
     known = {volume.name for volume in engine.volumes.all()}
-    volume = engine.volumes.create(point.name, point.driver)
+    volume = engine.volumes.create(point.name, point.driver, pending=True)
     if volume.name not in known:
         made.append(volume.name)
     if point.copy_up and image is not None and image.snapshot:

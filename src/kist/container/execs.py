@@ -11,14 +11,14 @@ import msgspec
 
 from kist.container.engine import Engine
 from kist.container.errors import exec_error
-from kist.container.launching import shares_with_host
+from kist.container.launching import default_filter, shares_with_host
 from kist.container.machine import ExecState, Machine
 from kist.model.config import ExecConfig
 from kist.model.errors import Conflict, InvalidParameter, NotFound
 from kist.runtime import plan, seccomp
 from kist.runtime.launch import ExecRequest
 from kist.runtime.security import parse_security_options, tweak_capabilities
-from kist.runtime.spec import capabilities_of, environment
+from kist.runtime.spec import capabilities_of, environment, rlimits
 from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, plan_file
 
 log = logging.getLogger(__name__)
@@ -117,8 +117,8 @@ class Execs:
             chosen = frozenset(capabilities)
             if options.seccomp:
                 program, flags = seccomp.user_program(options.seccomp, chosen)
-            elif self._engine.defaults.seccomp_profile in ("", "builtin"):
-                program = seccomp.default_program(chosen)
+            else:
+                program, flags = default_filter(self._engine.defaults.seccomp_profile, chosen)
         return ExecRequest(
             exec_id=state.id,
             args=tuple(config.cmd or ()),
@@ -132,7 +132,11 @@ class Execs:
             stderr=config.attach_stderr and client is not None,
             console_size=console or config.console_size or (0, 0),
             capabilities=capabilities,
-            no_new_privileges=bool(options.no_new_privileges),
+            no_new_privileges=(
+                self._engine.host.no_new_privileges if options.no_new_privileges is None else options.no_new_privileges
+            ),
+            rlimits=rlimits(asked.ulimits or (), self._engine.host),
+            oom_score_adj=asked.oom_score_adj,
             seccomp_program=program,
             seccomp_flags=flags,
         )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
+import msgspec
+
 from kist.container.machine import Machine
 from kist.container.names import random_name
 from kist.model.container import ContainerRecord
-from kist.model.errors import Conflict, InvalidParameter, NotFound
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
 from kist.store.database import Database, Records
+
+log = logging.getLogger(__name__)
 
 
 class Index:
     def __init__(self, database: Database) -> None:
         self._records = Records(database, "container", ContainerRecord)
-        self._machines = {record.id: Machine(record) for record in self._records.values()}
+        # A removal that was cut off is not under way any more: it can be asked for again.
+        records = [msgspec.structs.replace(record, removing=False) for record in self._records.values()]
+        self._machines = {record.id: Machine(record) for record in records}
         self._names = {record.name: record.id for record in self._records.values()}
+        self._unsaved: set[str] = set()  # ids whose record in memory is newer than the disk's
 
     def all(self) -> list[Machine]:
         """The newest first, as `ps` shows them."""
@@ -69,6 +78,35 @@ class Index:
         """Records a change: on the disk first, then in memory."""
         self._records.put(record.id, record)
         machine.record = record
+        self._unsaved.discard(record.id)
+        self.flush()
+
+    def observe(self, machine: Machine, record: ContainerRecord) -> None:
+        """Records what has happened and no full disk can undo: in memory at least, on the disk when it can be."""
+        machine.record = record
+        try:
+            self._records.put(record.id, record, happened=True)
+        except KistError as error:
+            if record.id not in self._unsaved:
+                log.error("the state of container %s is not saved yet: %s", record.id, error.message)
+            self._unsaved.add(record.id)
+            return
+        self._unsaved.discard(record.id)
+        self.flush()
+
+    def is_saved(self, machine: Machine) -> bool:
+        return machine.id not in self._unsaved
+
+    def flush(self) -> None:
+        """Saves what the disk did not take before."""
+        for container_id in list(self._unsaved):
+            machine = self._machines.get(container_id)
+            if machine is not None:
+                try:
+                    self._records.put(container_id, machine.record, happened=True)
+                except KistError:
+                    return
+            self._unsaved.discard(container_id)
 
     def rename(self, machine: Machine, record: ContainerRecord) -> None:
         old = machine.record.name
@@ -84,4 +122,5 @@ class Index:
         """The container is gone: its name is free from here on."""
         self._records.delete(machine.id)
         self._machines.pop(machine.id, None)
+        self._unsaved.discard(machine.id)
         self.release(machine.name, machine.id)

@@ -168,10 +168,15 @@ def _filter(engine: Engine, machine: Machine) -> tuple[bytes, int]:
     capabilities = frozenset(capabilities_of(asked, engine.host))
     if options.seccomp:
         return seccomp.user_program(options.seccomp, capabilities)
-    if engine.defaults.seccomp_profile == "unconfined":
+    return default_filter(engine.defaults.seccomp_profile, capabilities)
+
+
+def default_filter(profile: str, capabilities: frozenset[str]) -> tuple[bytes, int]:
+    """The daemon's own filter (--seccomp-profile), for containers that name none."""
+    if profile == "unconfined":
         return b"", 0
-    if engine.defaults.seccomp_profile not in ("", "builtin"):
-        with open(engine.defaults.seccomp_profile, encoding="utf-8") as file:
+    if profile not in ("", "builtin"):
+        with open(profile, encoding="utf-8") as file:
             return seccomp.user_program(file.read(), capabilities)
     return seccomp.default_program(capabilities), 0
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import time
+from contextlib import suppress
 
 import msgspec
 
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
 from kist.container.launching import prepare
-from kist.container.machine import Kept, Machine
+from kist.container.machine import Machine
 from kist.container.names import check_name
 from kist.container.signals import parse_signal
 from kist.kernel import cgroup, pidfd
@@ -22,6 +24,7 @@ from kist.model.timestamp import nanoseconds, rfc3339
 from kist.runtime import plan
 from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
 
+log = logging.getLogger(__name__)
 DEFAULT_STOP_SECONDS = 10
 _KILL_SECONDS = 10.0
 
@@ -56,10 +59,10 @@ class Lifecycle:
             except OSError as error:
                 raise KistError(f"cannot prepare the container: {error}") from error
             machine.started = asyncio.get_running_loop().create_future()
-            record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
-            machine.record = record
+            # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
+            machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
+            engine.index.save(machine, machine.record)
             start = plan.launch(launch, engine.layout)
-            start.message["config"]["kept"] = msgspec.json.encode(Kept(endpoints, ports)).decode()
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -95,9 +98,9 @@ class Lifecycle:
         status = "created" if machine.state.started_at == NEVER else "exited"
         machine.close_handed_over()
         state = msgspec.structs.replace(machine.state, status=status, exit_code=code, error=message)
-        self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
         self._release_network(machine)
         self._engine.emit(machine, "start_failed", exitCode=str(code))  # told to clients of old versions only
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
         machine.ended.set()
         if machine.record.host_config.auto_remove:
             machine.cleanup = self._engine.spawn(self._auto_remove(machine))
@@ -159,7 +162,30 @@ class Lifecycle:
         )
         record = msgspec.structs.replace(machine.record, state=state, has_been_started=True, manually_stopped=False)
         machine.ended.clear()
-        self._engine.index.save(machine, record)
+        self._engine.index.observe(machine, record)
+
+    def on_adopted(self, machine: Machine, greeting: Message) -> None:
+        """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
+        state = msgspec.structs.replace(
+            machine.state,
+            status="running",
+            pid=greeting["pid"],
+            pid_start=greeting["pid_start"],
+            monitor_pid=greeting["monitor"],
+            boot_id=self._boot_id,
+        )
+        if not machine.state.running:
+            state = msgspec.structs.replace(
+                state, exit_code=0, error="", oom_killed=False, started_at=rfc3339(greeting["started_at"])
+            )
+        machine.ended.clear()
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, has_been_started=True))
+
+    def forget_start(self, machine: Machine) -> None:
+        """A start that was cut off before anything ran: what it took is free again."""
+        self._release_network(machine)
+        self._engine.index.observe(machine, machine.record)
+        self._release(machine, removed=False)
 
     def on_exited(self, machine: Machine, event: Message) -> None:
         """Records the end at once; what is left to tear down follows in a task."""
@@ -170,13 +196,14 @@ class Lifecycle:
             status="exited",
             pid=0,
             exit_code=event["code"],
+            started_at=rfc3339(event["started_at"]) if event.get("started_at") else machine.state.started_at,
             finished_at=rfc3339(event["finished_at"]),
             oom_killed=bool(event.get("oom")),
             error=event.get("log_error", ""),
         )
         machine.close_pidfd()
         self._release_network(machine)
-        self._engine.index.save(machine, msgspec.structs.replace(machine.record, state=state))
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, has_been_started=True))
         for one in machine.execs.values():
             if one.running:
                 one.running, one.exit_code = False, 137
@@ -203,7 +230,8 @@ class Lifecycle:
                 handle.send({"command": "release", "removed": removed, "code": machine.state.exit_code})
             except KistError:
                 pass
-        shutil.rmtree(self._engine.run_dir(machine), ignore_errors=True)
+        if removed or self._engine.index.is_saved(machine):  # or else the next kistd learns the end from its exit file
+            shutil.rmtree(self._engine.run_dir(machine), ignore_errors=True)
 
     def lost(self, machine: Machine, handle: MonitorHandle) -> None:
         """The connection ended. Without an exit before, the monitor died, and its container must not go on alone."""
@@ -292,7 +320,7 @@ class Lifecycle:
             given = machine.record.config.stop_timeout
             seconds = DEFAULT_STOP_SECONDS if given is None else given
         machine.stopping = True
-        self._engine.index.save(machine, msgspec.structs.replace(machine.record, manually_stopped=True))
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, manually_stopped=True))
         self._signal(machine, number)
         self._engine.emit(machine, "kill", signal=str(number))
         if not await self._ended(machine, None if seconds < 0 else float(seconds)):
@@ -391,16 +419,30 @@ class Lifecycle:
             self._remove(machine, volumes=True)
 
     def _remove(self, machine: Machine, volumes: bool) -> None:
+        """The record goes first: what cannot be removed behind it is found by the next kistd. Raises KistError."""
         engine = self._engine
         self._release_network(machine)
+        going = [
+            mount.name for mount in machine.record.mounts if volumes and mount.type == "volume" and mount.anonymous
+        ]
+        for name in going:
+            with suppress(OSError):  # a full disk: then a crash right now would leave it to a prune
+                engine.volumes.mark(name)
         engine.index.forget(machine)
         engine.emit(machine, "destroy")
-        if engine.snapshotter.exists(machine.record.snapshot):
-            engine.snapshotter.remove(machine.record.snapshot)
-        if volumes:
-            for mount in machine.record.mounts:
-                if mount.type == "volume" and mount.anonymous and not engine.volumes.users(mount.name):
-                    engine.volumes.remove(mount.name, force=True)
+        try:
+            if engine.snapshotter.exists(machine.record.snapshot):
+                engine.snapshotter.remove(machine.record.snapshot)
+        except KistError as error:
+            log.error("the files of container %s stay until the next start: %s", machine.id, error.message)
+        for name in going:
+            try:
+                if engine.volumes.users(name):
+                    engine.volumes.settle([name])
+                else:
+                    engine.volumes.remove(name, force=True)
+            except (KistError, OSError) as error:
+                log.error("volume %s of container %s stays: %s", name, machine.id, error)
         self._release(machine, removed=True)
         for waiter in machine.pending_waiters:
             answer_waiter(waiter, machine.state.exit_code)

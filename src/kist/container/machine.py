@@ -11,7 +11,6 @@ import msgspec
 from kist.model.config import ExecConfig
 from kist.model.container import ContainerRecord, State
 from kist.model.errors import Unavailable
-from kist.model.network import Endpoint, PublishedPort
 from kist.runtime.supervisor import AttachClient, MonitorHandle, WaitClient
 
 
@@ -27,13 +26,6 @@ class ExecState(msgspec.Struct):
     exit_code: int | None = None
     detached: bool = False
     outcome: asyncio.Future[None] | None = None  # set when it runs or has failed to
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """What a monitor keeps for the next kistd: this one may die between the start and its record."""
-
-    endpoints: tuple[Endpoint, ...] = ()
-    ports: tuple[PublishedPort, ...] = ()
 
 
 class Machine:

@@ -9,12 +9,10 @@ import logging
 import os
 import shutil
 
-import msgspec
-
 from kist.container.engine import Engine
 from kist.container.execs import Execs
 from kist.container.lifecycle import Lifecycle
-from kist.container.machine import Kept, Machine
+from kist.container.machine import Machine
 from kist.kernel import cgroup
 from kist.model.container import State
 from kist.model.timestamp import nanoseconds
@@ -24,6 +22,7 @@ log = logging.getLogger(__name__)
 _GREETING_SECONDS = 10.0
 _EXIT_FILE_TRIES = 500
 _CRASHED = 255  # Docker's exit code of a container that went down with its machine
+_STARTING_SECONDS = 2.0
 
 
 class Recovery:
@@ -40,11 +39,13 @@ class Recovery:
         await asyncio.gather(*(self._recover(machine) for machine in machines))
         await self._release_strays({machine.id for machine in self._engine.index.all()})
         self._remove_strays({machine.id for machine in self._engine.index.all()})
+        self._remove_snapshots({machine.record.snapshot for machine in self._engine.index.all()})
+        self._engine.volumes.settle_all()
         self._engine.snapshotter.cleanup()
 
     async def _recover(self, machine: Machine) -> None:
         try:
-            greeting = await self._greet(machine)
+            greeting = await self._greet(machine) or await self._greet_starting(machine)
             if greeting is not None and greeting.get("version") not in ADOPTABLE:
                 self._leave_alone(machine, greeting)
             elif greeting is not None:
@@ -52,8 +53,7 @@ class Recovery:
             elif machine.state.running:
                 self._replay(machine)
             elif machine.record.endpoints or machine.record.ports:
-                record = msgspec.structs.replace(machine.record, endpoints=(), ports=())
-                self._engine.index.save(machine, record)
+                self._lifecycle.forget_start(machine)
         except Exception:
             log.exception("cannot recover container %s", machine.id)
 
@@ -76,30 +76,45 @@ class Recovery:
             machine.handle = None
             return None
 
+    async def _greet_starting(self, machine: Machine) -> Message | None:
+        """A start that kistd did not live to see may still be under way: its monitor listens in a moment."""
+        run_dir = self._engine.run_dir(machine)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _STARTING_SECONDS
+        while not machine.state.running and os.path.isdir(run_dir) and loop.time() < deadline and self._others():
+            await asyncio.sleep(0.02)
+            greeting = await self._greet(machine)
+            if greeting is not None:
+                return greeting
+        if not machine.state.running:
+            shutil.rmtree(run_dir, ignore_errors=True)  # a monitor that comes later finds no place and ends
+        return None
+
+    def _others(self) -> bool:
+        """Whether an earlier zygote, or a monitor that no container here knows, is about."""
+        greetings = [machine.greeting for machine in self._engine.index.all()]
+        heard = [one.result() for one in greetings if one is not None and one.done() and not one.cancelled()]
+        known = {greeting.get("monitor") for greeting in heard}
+        known.add(self._engine.supervisor.zygote_pid)
+        group = f"{self._engine.cgroup_root}/engine"
+        return any(pid not in known for pid in cgroup.pids(self._engine.layout, group) if pid != os.getpid())
+
     def _adopt(self, machine: Machine, greeting: Message) -> None:
         status = greeting["status"]
         if isinstance(greeting.get("execs"), list):  # version 1 told no more than their pids
             self._execs.restore(machine, greeting["execs"])
-        if status != "failed" and machine.state.pid != greeting["pid"]:
-            self._adopt_start(machine, greeting)
-        if status == "running":
-            machine.ended.clear()
-        elif status == "exited":
-            self._lifecycle.on_exited(machine, greeting)
+        if status in ("running", "exited"):
+            if status == "running" or machine.state.pid != greeting["pid"]:
+                self._lifecycle.on_adopted(machine, greeting)
+            if status == "exited":
+                self._lifecycle.on_exited(machine, greeting)
         elif machine.handle is not None:  # it never came to run: a start that kistd did not live to see
             machine.handle.send({"command": "release", "removed": False, "code": 128})
             machine.handle = None
             if machine.state.running:
                 self._lifecycle.on_exited(machine, _lost_exit())
-
-    def _adopt_start(self, machine: Machine, greeting: Message) -> None:
-        """A start that the earlier kistd did not live to record: what it had taken is with the monitor."""
-        self._lifecycle.record_started(machine, greeting)
-        if greeting.get("kept"):
-            kept = msgspec.json.decode(greeting["kept"], type=Kept)
-            self._engine.networks.restore([(machine.id, kept.endpoints, kept.ports)])
-            record = msgspec.structs.replace(machine.record, endpoints=kept.endpoints, ports=kept.ports)
-            self._engine.index.save(machine, record)
+            else:
+                self._lifecycle.forget_start(machine)
 
     def _leave_alone(self, machine: Machine, greeting: Message) -> None:
         """A monitor of a version that is not ours, as after a downgrade: its container runs on, its end is noticed."""
@@ -182,6 +197,12 @@ class Recovery:
                     group = f"{self._engine.cgroup_root}/{name}"
                     cgroup.kill(layout, group)
                     cgroup.remove(layout, group)
+
+    def _remove_snapshots(self, wanted: set[str]) -> None:
+        """Writable snapshots of no container: a create, a removal or an unpacking that was cut off."""
+        for record in self._engine.snapshotter.all():
+            if not record.committed and record.key not in wanted:
+                self._engine.snapshotter.remove(record.key)
 
 
 def _children(directory: str) -> list[str]:

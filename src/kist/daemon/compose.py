@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
 import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from kist.api.absent import add_absent
 from kist.api.app import App
@@ -24,6 +28,7 @@ from kist.container.events import EventBus
 from kist.container.execs import Execs
 from kist.container.index import Index
 from kist.container.lifecycle import Lifecycle
+from kist.container.logging import check_log_config
 from kist.container.machine import Machine
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
@@ -33,12 +38,13 @@ from kist.image.service import ImageService
 from kist.image.transfer import Transfer
 from kist.kernel import cgroup, mount
 from kist.logs.reader import LogOptions
-from kist.model.config import ContainerConfig, EndpointSettings, HostConfig
+from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig
 from kist.model.errors import InvalidParameter, KistError
 from kist.network.service import BridgeSettings, NetworkService
-from kist.runtime import spec
+from kist.runtime import seccomp, spec
 from kist.runtime.supervisor import Supervisor
 from kist.settings.load import Settings
+from kist.settings.options import OPTIONS
 from kist.snapshot.base import DirectoryDriver
 from kist.snapshot.contract import SnapshotRecord
 from kist.snapshot.overlay import OverlayDriver
@@ -53,17 +59,16 @@ _DRIVERS: dict[str, type[DirectoryDriver]] = {"overlay": OverlayDriver, "overlay
 
 
 class Daemon:
-    """Everything of one running kistd. `start` and `close` are its life."""
+    """Everything of one running kistd. `start` and `close` are its life. The instance's locks are the caller's."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, instance: Instance) -> None:
         self.settings = settings
         self.data_root, self.exec_root = settings.text("data-root"), settings.text("exec-root")
-        self._instance = Instance(self.data_root, self.exec_root)
+        self._instance = instance
         try:
             self._build()
-        except BaseException:
-            self._instance.close()
-            raise
+        except OSError as error:
+            raise KistError(f"{error.filename or self.data_root}: {error.strerror or error}") from error
 
     def _build(self) -> None:
         settings = self.settings
@@ -85,9 +90,11 @@ class Daemon:
             f"{self.data_root}/volumes",
             lambda action, name, driver: self.events.emit("volume", action, name, {"driver": driver}),
         )
-        networks = NetworkService(self._database, self._instance.id, self._bridge_settings())
-        networks.start()
         root = f"kist/{self._instance.id}"
+        defaults, init_binary = self._defaults(), self._init_binary()
+        cgroup.make(layout, root)
+        networks = NetworkService(self._database, self._instance.id, self._bridge_settings())
+        networks.start()  # last: nothing fails behind it, so a refused start leaves no bridge
         self.engine = Engine(
             index=Index(self._database),
             images=images,
@@ -98,8 +105,8 @@ class Daemon:
             events=self.events,
             layout=layout,
             limits=facts.host_limits(layout, networks.forwarding),
-            host=facts.host_facts(settings, layout, self._init_binary()),
-            defaults=self._defaults(),
+            host=facts.host_facts(settings, layout, init_binary),
+            defaults=defaults,
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
@@ -115,17 +122,26 @@ class Daemon:
         """The driver that was asked for, or the best that works on this data root. Raises KistError."""
         name = self.settings.text("storage-driver")
         if not name:
-            name = "overlay" if overlay_works(self.data_root) else "vfs"
+            name = self._best_driver()
         driver = _DRIVERS.get(name)
         if driver is None:
             raise InvalidParameter(f"unknown storage driver {name!r}: use one of overlay, vfs")
         name = driver.name
-        if name == "overlay" and not overlay_works(self.data_root):
-            raise KistError(
-                f"overlayfs does not work on {self.data_root}: use --storage-driver=vfs or another data root"
-            )
+        problem = overlay_problem(self.data_root) if name == "overlay" else ""
+        if problem:
+            raise KistError(f"{problem}: use --storage-driver=vfs or another data root")
         records: Records[SnapshotRecord] = Records(self._database, f"snapshot-{name}", SnapshotRecord)
         return driver(f"{self.data_root}/{name}", records)
+
+    def _best_driver(self) -> str:
+        """The one whose snapshots are here already, or else overlay where it works."""
+        for name in dict.fromkeys(driver.name for driver in _DRIVERS.values()):
+            if self._database.items(f"snapshot-{name}"):
+                return name
+        problem = overlay_problem(self.data_root)
+        if problem:
+            log.warning("%s: the vfs driver is used instead, which copies whole images for each container", problem)
+        return "vfs" if problem else "overlay"
 
     def _bridge_settings(self) -> BridgeSettings:
         settings = self.settings
@@ -143,8 +159,15 @@ class Daemon:
         )
 
     def _defaults(self) -> Defaults:
+        """Raises KistError for defaults that no container could be made with."""
         settings = self.settings
         gateways = settings.words("host-gateway-ip")
+        if len(gateways) > 1:
+            raise KistError(f"--host-gateway-ip {','.join(gateways)}: one address is supported by this engine")
+        try:
+            check_log_config(LogConfig(settings.text("log-driver"), settings.mapping("log-opt")))
+        except KistError as error:
+            raise KistError(f"failed to set log opts: {error.message}") from error
         return Defaults(
             log_driver=settings.text("log-driver"),
             log_options=settings.mapping("log-opt"),
@@ -152,14 +175,31 @@ class Daemon:
             dns_options=settings.words("dns-opt"),
             dns_search=settings.words("dns-search"),
             host_gateway=gateways[0] if gateways else "",
-            seccomp_profile=settings.text("seccomp-profile"),
+            seccomp_profile=self._seccomp_profile(),
             cgroup_parent=settings.text("cgroup-parent"),
             publish_address=settings.text("ip"),
         )
 
+    def _seccomp_profile(self) -> str:
+        """`builtin`, `unconfined`, or the path of a profile that can be read and used."""
+        path = self.settings.text("seccomp-profile") or "builtin"
+        if path in ("builtin", "unconfined"):
+            return path
+        try:
+            with open(path, encoding="utf-8") as file:
+                seccomp.user_program(file.read(), frozenset())
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
+            raise KistError(f"opening seccomp profile ({path}) failed: open {path}: {reason}") from error
+        except KistError as error:
+            raise KistError(f"seccomp profile ({path}): {error.message}") from error
+        return path
+
     def _init_binary(self) -> str:
         """The reaper of --init, where its mode bits are certain: a package's data may have lost them."""
         given = self.settings.text("init-path")
+        if given and not os.access(given, os.X_OK):
+            raise KistError(f"--init-path {given}: there is no such file that can be executed")
         if given:
             return given
         source = Path(spec.__file__).parent / "init" / f"{os.uname().machine}.bin"
@@ -180,6 +220,15 @@ class Daemon:
 
         return [machine.id for machine in self.engine.index.all() if uses(machine)]
 
+    def apply(self, settings: Settings) -> None:
+        """Settings after a reload: what may change without a restart takes effect, and whoever listens hears of it."""
+        self.settings = settings
+        self.engine.host = msgspec.structs.replace(
+            self.engine.host, default_shm_size=settings.number("default-shm-size")
+        )
+        attributes = {option.json_key: _told(settings.options[option.name]) for option in OPTIONS if option.reload}
+        self.events.emit("daemon", "reload", self._instance.id, {"name": os.uname().nodename, **attributes})
+
     # --- life ---
 
     async def start(self) -> None:
@@ -197,8 +246,8 @@ class Daemon:
         if not any(machine.state.alive for machine in self.engine.index.all()):
             self.engine.networks.close_openings()
         self.engine.networks.close()
+        self.engine.index.flush()
         self._database.close()
-        self._instance.close()
 
     # --- routes ---
 
@@ -224,14 +273,14 @@ class Daemon:
             lambda image_id: len(self._users_of_image(image_id)),
         )
         SystemRoutes(
-            facts.version(),
+            facts.version(experimental=self.settings.flag("experimental")),
             lambda: facts.info(self.engine, self.settings, self._instance.id),
             usage.collect,
             self.events.listen,
             self.engine.quiesce,
         ).add_to(router)
         add_absent(router)
-        return App(router, f"kist/{facts.ENGINE_VERSION} (linux)")
+        return App(router, f"kist/{facts.ENGINE_VERSION} (linux)", experimental=self.settings.flag("experimental"))
 
     def _pruned(self, kind: str, freed: int) -> None:
         self.events.emit(kind, "prune", "", {"reclaimed": str(freed)})
@@ -250,17 +299,33 @@ class Daemon:
         return self.containers.logs(name, LogOptions(**options), follow)
 
 
-def overlay_works(root: str) -> bool:
-    """Tries an overlay on this very directory: tmpfs without xattrs, overlayfs and others cannot back one."""
+def _told(value: object) -> str:
+    """A setting as the event of a reload has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return json.dumps(value, separators=(",", ":"))
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{str(value[key]).lower()}' for key in sorted(value))}]"
+    return str(value)
+
+
+def overlay_problem(root: str) -> str:
+    """Tries an overlay on this very directory, which tmpfs without xattrs, overlayfs and others cannot back.
+
+    What is wrong, or "".
+    """
     base = f"{root}/overlay-probe"
     try:
         for name in ("lower", "upper", "work"):
             os.makedirs(f"{base}/{name}", exist_ok=True)
         options = [f"lowerdir={base}/lower", f"upperdir={base}/upper", f"workdir={base}/work"]
         os.close(mount.detached_mount("overlay", "overlay", options))
-        return True
-    except OSError:
-        return False
+        return ""
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return "this kernel has no overlayfs (try: modprobe overlay)"
+        return f"overlayfs does not work on {root} ({(error.strerror or str(error)).lower()})"
     finally:
         for path in (f"{base}/work/work", f"{base}/work/index", f"{base}/lower", f"{base}/upper", f"{base}/work", base):
             try:

@@ -71,14 +71,14 @@ def host_facts(settings: Settings, layout: Layout, init_binary: str) -> Host:
     )
 
 
-def version() -> dict[str, Any]:
+def version(*, experimental: bool) -> dict[str, Any]:
     """The answer of /version, but for the API versions."""
     uname = os.uname()
     details = {
         "ApiVersion": API_VERSION,
         "Arch": host_architecture(),
         "BuildTime": "",
-        "Experimental": "false",
+        "Experimental": str(experimental).lower(),
         "GitCommit": "kist",
         "KernelVersion": uname.release,
         "MinAPIVersion": MINIMUM_VERSION,
@@ -93,6 +93,7 @@ def version() -> dict[str, Any]:
         "Os": "linux",
         "Arch": host_architecture(),
         "KernelVersion": uname.release,
+        **({"Experimental": True} if experimental else {}),
     }
 
 
@@ -172,7 +173,8 @@ def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": [f"name=seccomp,profile={engine.defaults.seccomp_profile}", "name=cgroupns",
+                            *(["name=no-new-privileges"] if engine.host.no_new_privileges else [])],
         "CDISpecDirs": [],
         "Warnings": None,
     }  # fmt: skip

@@ -7,7 +7,9 @@ import grp
 import os
 import socket
 import ssl
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,26 +44,53 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+class Listener(NamedTuple):
+    """A listening socket. `path`: of a unix socket that this process made, to be removed at the end."""
+
+    socket: socket.socket
+    encrypted: bool = False
+    path: str = ""
+
+    def close(self) -> None:
+        self.socket.close()
+        if self.path:
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                return
+
+
 def unix_socket(path: str, group: str) -> socket.socket:
     """A listening socket with mode 0660, owned by root and the group if there is such a group. Raises KistError."""
+    owner = _group_id(group)
     if _answers(path):
-        raise KistError(f"{path} is served by another process")
+        raise KistError(f"cannot listen on unix://{path}: another process serves it")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    old_mask = os.umask(0o117)
+    old_mask = os.umask(0o177)
     try:
-        if os.path.lexists(path):
-            os.unlink(path)
+        _make_way(path)
         os.makedirs(os.path.dirname(path) or "/", exist_ok=True)
         listener.bind(path)
+        os.chown(path, 0, owner)
+        os.chmod(path, 0o660)
     except OSError as error:
         listener.close()
         raise KistError(f"cannot listen on unix://{path}: {error.strerror or error}") from error
     finally:
         os.umask(old_mask)
-    os.chown(path, 0, _group_id(group))
-    os.chmod(path, 0o660)
     listener.listen(_BACKLOG)
     return listener
+
+
+def _make_way(path: str) -> None:
+    """Removes what an earlier process left; nothing but a socket is removed. Raises OSError."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(17, "a file that is no socket is there already")
+    os.unlink(path)
 
 
 def _answers(path: str) -> bool:
@@ -80,8 +109,8 @@ def _group_id(group: str) -> int:
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
-        if group != "docker":
-            raise KistError(f"group {group} not found") from None
+        if group not in ("", "docker"):
+            raise KistError(f"failed to load listeners: group {group} not found") from None
         return 0
 
 
@@ -109,32 +138,55 @@ def tcp_sockets(address: str) -> list[socket.socket]:
     return found
 
 
-def passed_sockets() -> list[socket.socket]:
-    """Those of socket activation. Raises KistError when there are none."""
-    count = int(os.environ.get("LISTEN_FDS", "0"))
+def passed_sockets(which: str = "") -> list[socket.socket]:
+    """Those of socket activation: all, or by number (`3`) or name (FileDescriptorName=). Raises KistError."""
+    count = int(os.environ.get("LISTEN_FDS", "0") or 0)
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or count == 0:
         raise KistError("no sockets found via socket activation: make sure the service was started by systemd")
+    numbers = range(_FIRST_PASSED, _FIRST_PASSED + count)
+    names = dict(zip(numbers, os.environ.get("LISTEN_FDNAMES", "").split(":"), strict=False))
     found = []
-    for number in range(_FIRST_PASSED, _FIRST_PASSED + count):
-        os.set_inheritable(number, False)
-        found.append(socket.socket(fileno=number))
+    for number in numbers:
+        if which not in ("", "*", str(number), names.get(number)):
+            continue
+        try:
+            os.set_inheritable(number, False)
+            found.append(socket.socket(fileno=number))
+        except OSError as error:
+            raise KistError(f"descriptor {number} of socket activation is no socket: {error.strerror}") from error
+    if not found:
+        raise KistError(f"failed to find systemd activated sockets for fd://{which}")
     return found
 
 
-async def serve(
-    hosts: tuple[str, ...], group: str, tls: TlsFiles | None, factory: Callable[[], asyncio.Protocol]
-) -> list[asyncio.Server]:
+def open_listeners(hosts: Sequence[str], group: str, *, tls: bool) -> list[Listener]:
     """Opens every socket, or none. Raises KistError, InvalidParameter for an address of another kind."""
+    listeners: list[Listener] = []
+    try:
+        for host in hosts or (DEFAULT_HOST,):
+            listeners += _open(host, group, tls)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+async def serve(
+    listeners: Sequence[Listener], tls: TlsFiles | None, factory: Callable[[], asyncio.Protocol]
+) -> list[asyncio.Server]:
+    """Answers on sockets that are open already. Raises KistError when the TLS files cannot be used."""
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
     try:
-        for host in hosts or (DEFAULT_HOST,):
-            for listener, encrypted in _open(host, group, tls is not None):
-                context = tls_context(tls) if encrypted and tls is not None else None
-                server = await loop.create_server(_encrypting(context, factory), sock=listener) if (
-                    listener.family != socket.AF_UNIX
-                ) else await loop.create_unix_server(factory, sock=listener)  # fmt: skip
-                servers.append(server)
+        for listener in listeners:
+            if listener.socket.family == socket.AF_UNIX:
+                servers.append(await loop.create_unix_server(factory, sock=listener.socket, backlog=_BACKLOG))
+            else:
+                context = tls_context(tls) if listener.encrypted and tls is not None else None
+                servers.append(
+                    await loop.create_server(_encrypting(context, factory), sock=listener.socket, backlog=_BACKLOG)
+                )
     except BaseException:
         for server in servers:
             server.close()
@@ -148,19 +200,20 @@ def _encrypting(
     return factory if context is None else lambda: TlsProtocol(context, factory)
 
 
-def _open(host: str, group: str, tls: bool) -> list[tuple[socket.socket, bool]]:
+def _open(host: str, group: str, tls: bool) -> list[Listener]:
     scheme, separator, rest = host.partition("://")
     if not separator:
         scheme, rest = "tcp", host
     if scheme == "unix":
-        return [(unix_socket(rest or "/run/kist.sock", group), False)]
+        path = rest or DEFAULT_HOST.removeprefix("unix://")
+        return [Listener(unix_socket(path, group), path=path)]
     if scheme == "tcp":
         default = 2376 if tls else 2375
         address = rest if rest.rpartition(":")[2].isdigit() and ":" in rest else f"{rest or '127.0.0.1'}:{default}"
-        return [(listener, tls) for listener in tcp_sockets(address)]
+        return [Listener(listener, tls) for listener in tcp_sockets(address)]
     if scheme == "fd":
-        return [(listener, tls and listener.family != socket.AF_UNIX) for listener in passed_sockets()]
-    raise InvalidParameter(f"invalid bind address ({host}): use unix://, tcp:// or fd://")
+        return [Listener(one, tls and one.family != socket.AF_UNIX) for one in passed_sockets(rest)]
+    raise InvalidParameter(f"Invalid bind address format: {host}: use unix://, tcp:// or fd://")
 
 
 def notify(message: str) -> None:

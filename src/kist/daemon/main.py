@@ -9,27 +9,28 @@ import logging
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 from kist import __version__
+from kist.daemon import features
 from kist.daemon.compose import Daemon
-from kist.daemon.listen import TlsFiles, notify, serve
+from kist.daemon.listen import Listener, TlsFiles, notify, open_listeners, serve
 from kist.http.server import Connection
+from kist.kernel import process
 from kist.model.errors import InvalidParameter, KistError
 from kist.settings import help as usage
 from kist.settings.load import Help, Settings, ShowVersion, merge, parse_file, parse_flags
-from kist.settings.load import check as check_settings
 from kist.settings.load import reload as reload_settings
 from kist.settings.options import BY_NAME
+from kist.store.instance import Instance
 
 log = logging.getLogger("kist.daemon")
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
 
 
 def main() -> None:
-    """Entry of `kistd`. Exit status 0 at the end, 1 for what is wrong with the request or the machine, 125 as dockerd
-    for a wrong flag.
-    """
+    """Entry of `kistd`. Exit status 0 at the end, 1 for what is wrong with the request or the machine, as dockerd."""
     try:
         flags = parse_flags(sys.argv[1:])
     except Help:
@@ -39,22 +40,26 @@ def main() -> None:
         print(f"kistd version {__version__}")
         return
     except InvalidParameter as error:
-        _fail(error.message, 125)
+        _fail(error.message, 1)
     try:
         settings = load_settings(flags)
-        check_settings(settings)
     except KistError as error:
-        _fail(f"unable to configure the daemon: {error.message}", 1)
+        _fail(error.message, 1)
     if settings.flag("validate"):
         print("configuration OK")
         return
     if os.geteuid() != 0:
-        _fail("kistd needs to be started with root privileges", 1)
+        _fail("kistd needs to be started with root privileges: use sudo, or run it as root", 1)
     _set_up_logging(settings)
     try:
+        features.check()
+        process.raise_descriptor_limit()
         asyncio.run(run(settings, flags))
     except KistError as error:
         _fail(f"failed to start daemon: {error.message}", 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"failed to start daemon: {where}{error.strerror or error}", 1)
 
 
 def _fail(message: str, status: int) -> Any:
@@ -64,17 +69,28 @@ def _fail(message: str, status: int) -> Any:
 
 def load_settings(flags: dict[str, Any]) -> Settings:
     """Flags and the configuration file together. Raises KistError; a default file that is not there is no error."""
-    path = str(flags.get("config-file", BY_NAME["config-file"].default))
+    path = config_path(flags)
+    return merge(flags, parse_file(_read_config(path, required="config-file" in flags), path), path)
+
+
+def config_path(flags: dict[str, Any]) -> str:
+    return str(flags.get("config-file", BY_NAME["config-file"].default))
+
+
+def _read_config(path: str, *, required: bool) -> str:
+    """Raises KistError. A byte order mark is skipped, as dockerd does."""
+    where = f"unable to configure the Docker daemon with file {path}"
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
     except FileNotFoundError as error:
-        if "config-file" in flags:
-            raise KistError(f"unable to read configuration file {path}: no such file or directory") from error
-        text = ""
+        if required:
+            raise KistError(f"{where}: open {path}: no such file or directory") from error
+        return ""
+    except UnicodeDecodeError as error:
+        raise KistError(f"{where}: it is not UTF-8: {error.reason} at byte {error.start}") from error
     except OSError as error:
-        raise KistError(f"unable to read configuration file {path}: {error.strerror}") from error
-    return merge(flags, parse_file(text, path) if text.strip() else {}, path)
+        raise KistError(f"{where}: open {path}: {(error.strerror or '').lower()}") from error
 
 
 class _JsonLines(logging.Formatter):
@@ -94,50 +110,53 @@ def _set_up_logging(settings: Settings) -> None:
 
 
 async def run(settings: Settings, flags: dict[str, Any]) -> None:
-    """From the locks to the last answer. Raises KistError when it cannot start."""
-    daemon = Daemon(settings)
+    """From the locks to the last answer. Raises KistError when it cannot start; then nothing is left behind."""
     pidfile = settings.text("pidfile")
+    tls = _tls(settings)
     connections: set[Connection] = set()
-    try:
-        await daemon.start()
+    with Instance(settings.text("data-root"), settings.text("exec-root")) as instance, ExitStack() as stack:
         _write_pidfile(pidfile)
-        app = daemon.app()
-        servers = await serve(
-            settings.words("host"), settings.text("group"), _tls(settings), lambda: Connection(app.handle, connections)
-        )
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: _reload(daemon, flags))
-        gc.collect()
-        gc.freeze()
-        notify("READY=1")
-        log.info("API listen on %s", ", ".join(settings.words("host")) or "unix:///run/kist.sock")
-        await stop.wait()
-        notify("STOPPING=1")
-        await _shut_down(servers, connections, settings)
-    finally:
-        await daemon.close()
-        _remove_pidfile(pidfile)
+        stack.callback(_remove_pidfile, pidfile)
+        listeners = open_listeners(settings.words("host"), settings.text("group"), tls=tls is not None)
+        for listener in listeners:
+            stack.callback(listener.close)
+        daemon = Daemon(settings, instance)
+        try:
+            await daemon.start()
+            app = daemon.app()
+            servers = await serve(listeners, tls, lambda: Connection(app.handle, connections))
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(signal.SIGHUP, lambda: _reload(daemon, flags))
+            gc.collect()
+            gc.freeze()
+            notify("READY=1")
+            log.info("API listen on %s", ", ".join(map(_address, listeners)))
+            await stop.wait()
+            notify("STOPPING=1")
+            await _shut_down(servers, listeners, connections, daemon.settings.number("shutdown-timeout"))
+        finally:
+            await daemon.close()
 
 
-async def _shut_down(servers: list[asyncio.Server], connections: set[Connection], settings: Settings) -> None:
-    """No new requests; those under way get their time."""
+def _address(listener: Listener) -> str:
+    name = listener.socket.getsockname()
+    return f"unix://{name}" if isinstance(name, str) else f"tcp://{name[0]}:{name[1]}"
+
+
+async def _shut_down(
+    servers: list[asyncio.Server], listeners: list[Listener], connections: set[Connection], seconds: int
+) -> None:
+    """No new requests; those under way get `seconds` (negative: all they need), streams without an end none."""
     for server in servers:
         server.close()
-    for host in settings.words("host") or ("unix:///run/kist.sock",):
-        if host.startswith("unix://"):
-            try:
-                os.unlink(host.removeprefix("unix://"))
-            except OSError:
-                continue
-    deadline = asyncio.get_running_loop().time() + min(5, settings.number("shutdown-timeout"))
-    while asyncio.get_running_loop().time() < deadline and any(not one.idle for one in connections):
-        await asyncio.sleep(0.05)
-        for one in list(connections):
-            if one.idle:
-                one.close()
+    for listener in listeners:
+        listener.close()
+    busy = [one.task for one in connections if one.task is not None and not one.endless]
+    if busy:
+        await asyncio.wait(busy, timeout=None if seconds < 0 else seconds)
     for one in list(connections):
         one.close()
 
@@ -156,17 +175,17 @@ def _tls(settings: Settings) -> TlsFiles | None:
 
 def _reload(daemon: Daemon, flags: dict[str, Any]) -> None:
     """SIGHUP. What is wrong is logged, and everything stays as it was."""
-    path = daemon.settings.text("config-file")
+    path = config_path(flags)
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        settings, changed = reload_settings(daemon.settings, flags, text, path)
-    except (OSError, KistError) as error:
-        log.error("the configuration was not reloaded: %s", error)
+        text = _read_config(path, required="config-file" in flags)
+        settings, changed, kept = reload_settings(daemon.settings, flags, text, path)
+    except KistError as error:
+        log.error("the configuration was not reloaded: %s", error.message)
         return
-    daemon.settings = settings
+    daemon.apply(settings)
     logging.getLogger().setLevel(10 if settings.flag("debug") else _LEVELS[settings.text("log-level")])
-    daemon.events.emit("daemon", "reload", "", {"name": os.uname().nodename, **dict.fromkeys(changed, "")})
+    if kept:
+        log.warning("a new value needs a restart of kistd: %s", ", ".join(kept))
     log.info("configuration reloaded: %s", ", ".join(changed) or "nothing changed")
 
 
@@ -176,7 +195,9 @@ def _write_pidfile(path: str) -> None:
         with open(path, encoding="ascii") as file:
             other = int(file.read().strip() or 0)
         if other and other != os.getpid() and _alive(other):
-            raise KistError(f"process with PID {other} is still running (pid file {path})")
+            raise KistError(
+                f"process with PID {other} is still running: end it, or delete {path} if that is another program"
+            )
     except (FileNotFoundError, ValueError):
         pass
     try:

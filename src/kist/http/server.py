@@ -18,6 +18,7 @@ import msgspec
 log = logging.getLogger(__name__)
 _HIGH_WATER = 1 << 18  # bytes of a request's body that wait for the handler before reading pauses
 _MAX_HEAD = 1 << 16
+_HEAD_SECONDS = 300.0  # dockerd's: a head that is sent drop by drop does not hold a connection for ever
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -59,7 +60,8 @@ class Request:
         self.upgrade = upgrade
         self.version = ""  # of the API, set by the router
         self.parameters: dict[str, str] = {}
-        self.streaming = self.endless = False
+        self.streaming = False
+        self.endless = False  # a stream that only the client ends
         self.answered = False
         self.extra_headers: dict[str, str] = {}
         self._connection = connection
@@ -163,6 +165,7 @@ class Connection(asyncio.Protocol):
         self._raw = False  # behind an upgrade request: bytes are its body, then the client's stream
         self._raw_body = 0
         self._leftover = bytearray()
+        self._head_timer: asyncio.TimerHandle | None = None
         self._keep_alive = True
         self._hijacked = False
         self.half_closed = False
@@ -180,6 +183,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._stop_head_timer()
         self._connections.discard(self)
         self._writable.set()
         if self._request is not None:
@@ -194,11 +198,11 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def eof_received(self) -> bool:
-        """A half-closed client still wants its answer, unless that never ends by itself or both directions are closed."""
+        """A half-closed client still wants its answer, unless its request broke off, or that has no end."""
         self.half_closed = True
         if self._task is None or self._task.done():
             return False
-        if self._request is not None and self._request.endless:
+        if self._request is not None and (self._request.endless or not self._request._complete):
             return False
         return not (self._request is not None and self._request.streaming and self._has_left())
 
@@ -258,6 +262,8 @@ class Connection(asyncio.Protocol):
     # --- httptools' calls ---
 
     def on_message_begin(self) -> None:
+        if self._transport is not None:
+            self._head_timer = asyncio.get_running_loop().call_later(_HEAD_SECONDS, self._transport.abort)
         self._target, self._headers, self._head_size = b"", {}, 0
 
     def on_url(self, url: bytes) -> None:
@@ -269,11 +275,17 @@ class Connection(asyncio.Protocol):
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        self._stop_head_timer()
         self._keep_alive = self._parser.should_keep_alive()
         if self._headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self._parser.should_upgrade():
             self._start(upgrade=False)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def on_body(self, data: bytes) -> None:
         if self._request is not None:
@@ -401,8 +413,14 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     @property
-    def idle(self) -> bool:
-        return self._task is None or self._task.done()
+    def endless(self) -> bool:
+        """It answers with a stream that ends only when the client goes."""
+        return self._request is not None and self._request.endless
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What answers the request under way; None between requests."""
+        return None if self._task is None or self._task.done() else self._task
 
 
 class _Relay(asyncio.Protocol):

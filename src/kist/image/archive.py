@@ -24,6 +24,8 @@ from kist.store.content import ContentStore
 
 _SMALL = 4 << 20  # metadata larger than this is refused
 _CHUNK = 1 << 20
+_BLOBS = "blobs/sha256/"
+_DEPTH = 4  # an index of indexes; more is a loop
 _REF = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
 
@@ -62,7 +64,7 @@ class _Contents:
                         self.blobs[name] = self._ingest(archive, member)
                     elif member.issym() or member.islnk():
                         self.links[name] = _join(name, member.linkname) if member.issym() else member.linkname
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
             raise InvalidParameter(f"invalid archive: {error}") from error
 
     def _ingest(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
@@ -79,6 +81,8 @@ class _Contents:
         found = self.blobs.get(target)
         if found is None:
             raise InvalidParameter(f"invalid archive: {name} is not in it")
+        if name.startswith(_BLOBS) and found != f"sha256:{name.removeprefix(_BLOBS)}":
+            raise InvalidParameter(f"invalid archive: the digest of {name} is {found}")
         return found
 
     def read(self, name: str) -> bytes:
@@ -121,7 +125,7 @@ def read_archive(stream: BinaryIO, content: ContentStore) -> list[LoadedImage]:
 def _docker_archive(contents: _Contents) -> list[LoadedImage]:
     try:
         entries = msgspec.json.decode(contents.read("manifest.json"), type=list[_ManifestEntry])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         raise InvalidParameter(f"invalid archive: manifest.json: {error}") from error
     return [
         LoadedImage(
@@ -144,7 +148,9 @@ def _layout(contents: _Contents) -> list[LoadedImage]:
     return found
 
 
-def _manifests(contents: _Contents, digest: str, tags: tuple[str, ...]) -> list[LoadedImage]:
+def _manifests(contents: _Contents, digest: str, tags: tuple[str, ...], depth: int = 0) -> list[LoadedImage]:
+    if depth > _DEPTH:
+        raise InvalidParameter(f"invalid archive: more than {_DEPTH} indexes lead to {digest}")
     data = contents.read(_blob_name(digest))
     if b'"manifests"' in data:
         index = _decode_index(data)
@@ -153,10 +159,10 @@ def _manifests(contents: _Contents, digest: str, tags: tuple[str, ...]) -> list[
             for one in index.manifests
             if one.platform is None or one.platform.architecture in ("", host_architecture())
         ]
-        return [image for one in ours[:1] for image in _manifests(contents, one.digest, tags)]
+        return [image for one in ours[:1] for image in _manifests(contents, one.digest, tags, depth + 1)]
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         raise InvalidParameter(f"invalid archive: manifest {digest}: {error}") from error
     return [
         LoadedImage(
@@ -171,7 +177,7 @@ def _manifests(contents: _Contents, digest: str, tags: tuple[str, ...]) -> list[
 def _decode_index(data: bytes) -> Index:
     try:
         return msgspec.json.decode(data, type=Index)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         raise InvalidParameter(f"invalid archive: index: {error}") from error
 
 
@@ -243,11 +249,8 @@ def import_root(
     """An image of one layer from the tar of a root tree, compressed or not; the layer is kept uncompressed."""
     plain = decompressed(stream)
     with content.ingest() as ingest:
-        try:
-            while chunk := plain.read(_CHUNK):
-                ingest.write(chunk)
-        except (OSError, EOFError) as error:
-            raise InvalidParameter(f"cannot decompress: {error}") from error
+        while chunk := plain.read(_CHUNK):
+            ingest.write(chunk)
         if ingest.size < 1024:
             raise InvalidParameter("the archive is empty")
         layer = ingest.commit()

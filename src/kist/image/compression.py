@@ -6,6 +6,7 @@ import bz2
 import hashlib
 import io
 import lzma
+import zlib
 from typing import Any, BinaryIO, cast
 
 import zstandard
@@ -46,22 +47,37 @@ def kind(head: bytes) -> str:
     return ""
 
 
+class _Plain:
+    """Reads of a decompressor, whose errors name the data as their cause."""
+
+    def __init__(self, stream: BinaryIO, kind: str) -> None:
+        self._stream, self._kind = stream, kind
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._stream.read(size)
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+            raise InvalidParameter(f"cannot decompress ({self._kind}): {error}") from error
+
+
 def decompressed(stream: BinaryIO) -> BinaryIO:
-    """The plain content of a stream, whatever it is compressed with. Hashed turns its errors into ours."""
+    """The plain content of a stream, whatever it is compressed with. Reading raises InvalidParameter for bad data."""
     head = b""
     while len(head) < _HEAD and (more := stream.read(_HEAD - len(head))):
         head += more
     whole = io.BufferedReader(_Prefixed(head, stream), _CHUNK)
     found = kind(head)
     if found == "gzip":
-        return cast(BinaryIO, igzip.IGzipFile(fileobj=whole, mode="rb"))  # type: ignore[no-untyped-call]  # it has none
-    if found == "zstd":
-        return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(whole, read_across_frames=True))
-    if found == "bzip2":
-        return cast(BinaryIO, bz2.BZ2File(whole))
-    if found == "xz":
-        return cast(BinaryIO, lzma.LZMAFile(whole))
-    return cast(BinaryIO, whole)
+        inner: Any = igzip.IGzipFile(fileobj=whole, mode="rb")  # type: ignore[no-untyped-call]  # it has none
+    elif found == "zstd":
+        inner = zstandard.ZstdDecompressor().stream_reader(whole, read_across_frames=True)
+    elif found == "bzip2":
+        inner = bz2.BZ2File(whole)
+    elif found == "xz":
+        inner = lzma.LZMAFile(whole)
+    else:
+        return cast(BinaryIO, whole)
+    return cast(BinaryIO, _Plain(inner, found))
 
 
 class Hashed:
@@ -72,10 +88,7 @@ class Hashed:
         self._hash = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        try:
-            data = self._stream.read(size)
-        except (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError) as error:
-            raise InvalidParameter(f"cannot decompress: {error}") from error
+        data = self._stream.read(size)
         self._hash.update(data)
         return data
 

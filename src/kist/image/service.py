@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, BinaryIO, cast
 
 import msgspec
 
 from kist.image.compression import Hashed, decompressed
 from kist.model.digest import Digest, plain
-from kist.model.errors import Conflict, InvalidParameter, NotFound
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
 from kist.model.image import Descriptor, Image, ImageConfig, Manifest
 from kist.model.reference import Reference
 from kist.model.timestamp import rfc3339
@@ -152,12 +153,27 @@ class ImageService:
 
     # --- what changes ---
 
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """One change of the set of blobs at a time: from the first blob of an image to its record, and removals.
+
+        When that fails, what was stored for an image that is not there goes again.
+        """
+        async with self._changing:
+            try:
+                yield
+            except BaseException:
+                with suppress(KistError, OSError):
+                    self.collect()
+                    await asyncio.to_thread(self._snapshotter.collect)
+                raise
+
     async def add(
         self, config: bytes, layers: list[str], manifest: str = "", progress: Progress | None = None
     ) -> Image:
         """An image from blobs that are in the content store: unpacks the layers that are not there yet.
 
-        Raises InvalidParameter when a layer is not what the configuration says.
+        The caller holds `changing`. Raises InvalidParameter when a layer is not what the configuration says.
         """
         parsed = decode_config(config)
         diff_ids = parsed.rootfs.diff_ids
@@ -165,17 +181,16 @@ class ImageService:
             raise InvalidParameter(
                 f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, got {len(layers)}"
             )
-        async with self._changing:
-            await self._unpack(diff_ids, layers, progress)
-            image_id = self.content.put(config)
-            if not manifest:
-                manifest = self.content.put(self._manifest_of(image_id, len(config), layers))
-            chain = chain_id(diff_ids)
-            size = sum(self._snapshotter.stat(chain_id(diff_ids[: n + 1])).size for n in range(len(diff_ids)))
-            old = self._records.get(image_id)
-            tagged_at = old.tagged_at if old else ""
-            record = ImageRecord(image_id, manifest, size, chain, tuple(diff_ids), tuple(layers), tagged_at)
-            self._records.put(image_id, record)
+        await self._unpack(diff_ids, layers, progress)
+        image_id = self.content.put(config)
+        if not manifest:
+            manifest = self.content.put(self._manifest_of(image_id, len(config), layers))
+        chain = chain_id(diff_ids)
+        size = sum(self._snapshotter.stat(chain_id(diff_ids[: n + 1])).size for n in range(len(diff_ids)))
+        old = self._records.get(image_id)
+        tagged_at = old.tagged_at if old else ""
+        record = ImageRecord(image_id, manifest, size, chain, tuple(diff_ids), tuple(layers), tagged_at)
+        self._records.put(image_id, record)
         return self._image(record)
 
     def _manifest_of(self, image_id: str, size: int, layers: list[str]) -> bytes:
@@ -341,11 +356,24 @@ class ImageService:
         return deleted, freed
 
     def collect(self) -> None:
-        """At start: removes blobs and half-made snapshots that no image names (a crash left them)."""
+        """Removes blobs and layers that no image names: a crash or a failed load left them."""
         wanted = {blob for one in self._records.values() for blob in (one.id, one.manifest, *one.blobs)}
         for digest in self.content.digests():
             if digest not in wanted:
                 self.content.remove(digest)
+        chains = {chain_id(one.layers[: n + 1]) for one in self._records.values() for n in range(len(one.layers))}
+        left = [record.key for record in self._snapshotter.all() if record.committed and record.key not in chains]
+        while left:  # the topmost first: one with children is refused
+            before, left = left, [key for key in left if not self._remove_layer(key)]
+            if len(left) == len(before):
+                return  # containers stand on them whose image was removed by force
+
+    def _remove_layer(self, key: str) -> bool:
+        try:
+            self._snapshotter.remove(key)
+        except Conflict:
+            return False
+        return True
 
 
 def _key(reference: Reference) -> str:
@@ -363,5 +391,5 @@ def decode_config(data: bytes) -> ImageConfig:
     """Raises InvalidParameter for what is no image configuration."""
     try:
         return msgspec.json.decode(data, type=ImageConfig)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         raise InvalidParameter(f"invalid image configuration: {error}") from error

@@ -27,15 +27,18 @@ class Transfer:
         self, stream: BinaryIO, say: Say, wanted: Callable[[ImageConfig], bool] = lambda config: True
     ) -> None:
         """Every image of an archive that is wanted. Raises InvalidParameter; images before the bad one stay."""
-        content = self._images.content
-        loaded = await self._in_thread(read_archive, stream, content)
-        for one in loaded:
+        async with self._images.changing():
+            await self._load(stream, say, wanted)
+
+    async def _load(self, stream: BinaryIO, say: Say, wanted: Callable[[ImageConfig], bool]) -> None:
+        loaded = await self._in_thread(read_archive, stream, self._images.content)
+        names = [[Reference.parse(tag).tagged() for tag in one.tags] for one in loaded]
+        for one, references in zip(loaded, names, strict=True):
             if not wanted(decode_config(one.config)):
                 await self._images.discard(Digest.of(one.config), one.manifest, *one.layers)
                 continue
             image = await self._images.add(one.config, list(one.layers), one.manifest, say)
-            for tag in one.tags:
-                reference = Reference.parse(tag).tagged()
+            for reference in references:
                 self._images.tag(image.id, reference, announce=False)
                 say({"stream": f"Loaded image: {reference.familiar}\n"})
             if not one.tags:
@@ -53,11 +56,14 @@ class Transfer:
         self, stream: BinaryIO, reference: Reference | None, config: ContainerConfig, message: str
     ) -> str:
         """The id of a new image of one layer."""
-        loaded = await self._in_thread(import_root, stream, self._images.content, config, message or "Imported from -")
-        image = await self._images.add(loaded.config, list(loaded.layers))
-        if reference is not None:
-            self._images.tag(image.id, reference)
-        self._images.announce("import", image.id)
+        async with self._images.changing():
+            loaded = await self._in_thread(
+                import_root, stream, self._images.content, config, message or "Imported from -"
+            )
+            image = await self._images.add(loaded.config, list(loaded.layers))
+            if reference is not None:
+                self._images.tag(image.id, reference)
+            self._images.announce("import", image.id)
         return image.id
 
     def save(self, names: list[str]) -> Iterator[bytes]:

@@ -35,6 +35,13 @@ RLIMITS = {
 }
 RLIMITS.setdefault("RLIMIT_RTTIME", 15)
 RLIMITS.setdefault("RLIMIT_LOCKS", 10)
+INHERITED_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)  # what this process was started with
+
+
+def raise_descriptor_limit() -> None:
+    """Every client and container costs descriptors: the soft limit goes up to the hard one, as Go's runtime does it."""
+    _, hard = INHERITED_NOFILE
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def prctl(option: int, argument: int, call: str) -> None:

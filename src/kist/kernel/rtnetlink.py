@@ -19,7 +19,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
-IFLA_NET_NS_PID, IFLA_NET_NS_FD, IFLA_EXT_MASK = 19, 28, 29
+IFLA_NET_NS_PID, IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_EXT_MASK = 19, 20, 28, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER, IFLA_BRPORT_MODE = 1, 4
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
@@ -58,12 +58,15 @@ class RouteSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def create_bridge(self, name: str, mac: str, mtu: int) -> None:
-        """An Ethernet bridge, not yet up. Raises OSError, EEXIST when there is one."""
+    def create_bridge(self, name: str, mac: str, mtu: int, alias: str = "") -> None:
+        """An Ethernet bridge, not yet up; `alias` says whose it is. Raises OSError, EEXIST when there is one."""
         body = _ifinfomsg() + attribute(IFLA_IFNAME, name.encode() + b"\0")
         body += attribute(IFLA_ADDRESS, _mac(mac)) + attribute(IFLA_MTU, struct.pack("=I", mtu))
         body += nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"bridge"))
         self._socket.request(RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
+        if alias:  # the kernel does not look at it in the request that creates
+            named = attribute(IFLA_IFNAME, name.encode() + b"\0") + attribute(IFLA_IFALIAS, alias.encode())
+            self._socket.request(RTM_NEWLINK, 0, _ifinfomsg() + named)
 
     def create_veth(
         self,
@@ -126,6 +129,18 @@ class RouteSocket:
             index = struct.unpack_from("=i", body, 4)[0]
             name = netlink.attributes(body[16:]).get(IFLA_IFNAME, b"").rstrip(b"\0")
             found[name.decode("ascii", "replace")] = index
+        return found
+
+    def aliases(self) -> dict[str, str]:
+        """What interfaces are called beside their names (`ip link set alias`), by name."""
+        found = {}
+        for body in self._socket.dump(RTM_GETLINK, _ifinfomsg()):
+            values = netlink.attributes(body[16:])
+            alias = values.get(IFLA_IFALIAS, b"").rstrip(b"\0")
+            if alias:
+                found[values.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("ascii", "replace")] = alias.decode(
+                    "utf-8", "replace"
+                )
         return found
 
     def addresses(self) -> list[tuple[int, str, int]]:

@@ -86,6 +86,7 @@ class JsonFileWriter:
         text = rest + data if rest else data
         end = text.rfind(b"\n") + 1
         body, rest = text[:end], text[end:]
+        self._rests[stream] = b""  # a write that fails loses its chunk, and does not write this again with the next
         if len(body) > _HALF and any(body.find(b"\n", at, at + _HALF) < 0 for at in range(0, len(body), _HALF)):
             self._write_long(stream, body)
         elif body:
@@ -128,8 +129,12 @@ class JsonFileWriter:
         newline = b"\\n" + tail
         text = b'{"log":"' + escaped.replace(b"\n", newline + b'{"log":"') + (newline if whole else tail)
         view = memoryview(text)
-        while view:
-            view = view[os.write(self._file, view) :]
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError:
+            os.ftruncate(self._file, self.size)  # a full disk took a part: no line is left torn
+            raise
         self.size += len(text)
         if self._max_size is not None and self.size >= self._max_size:
             self._rotate()

@@ -245,8 +245,7 @@ class Monitor:
         self.connect(connection, Receiver())
         running = [{"id": one.id, "pid": one.pid, "kept": one.kept} for one in self._execs.values()]
         self.tell({"event": "hello", "version": VERSION, "monitor": os.getpid(), **self._state,
-                   "kept": self._config.get("kept", ""), "execs": [*running, *self._ended_execs]},
-                  self._handles())  # fmt: skip
+                   "execs": [*running, *self._ended_execs]}, self._handles())  # fmt: skip
 
     def _handles(self) -> list[int]:
         return [self.init_pidfd] if self.init_pidfd >= 0 else []
@@ -307,7 +306,10 @@ class Monitor:
         if self._config["shares_pids"]:  # no namespace of its own that would take its other processes along
             cgroup.kill(self.layout, self.cgroup)
         self.streams.drain()
-        self._log.close()
+        try:
+            self._log.close()
+        except OSError as error:
+            self.streams.log_error = str(error)
         self._state = self._state | {
             "status": "exited",
             "code": status_of(result),
@@ -315,7 +317,10 @@ class Monitor:
             "oom": oom,
             "log_error": self.streams.log_error,
         }
-        write_file(self._config["run_dir"], "exit", self._state)
+        try:
+            write_file(self._config["run_dir"], "exit", self._state)
+        except OSError:
+            pass  # a full disk: kistd hears of it now, or from the greeting, for this process stays until it has
         self.tell({"event": "exited", **self._state})
         self.streams.finish()
         for waiter in [waiter for waiter in self._waiters if not waiter.removed]:

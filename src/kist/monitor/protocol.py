@@ -4,8 +4,8 @@ A frame is `>IB` (bytes of JSON, number of descriptors), then the JSON. Descript
 so their order is the order of the frames.
 
 VERSION is in the monitor's greeting: the next kistd may be newer. 1: the greeting lists running execs as `{id: pid}`.
-2: the greeting brings `kept`, what kistd gave the monitor to keep with the container, and a list of execs, running ones
-and the latest that ended, each with what was kept for it. kistd adopts monitors of every version in ADOPTABLE.
+2: the greeting brings a list of execs, running ones and the latest that ended, each with what kistd gave the monitor
+to keep for it; plans come as descriptors. kistd adopts monitors of every version in ADOPTABLE.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from kist.monitor.protocol import Message
 HANDED = ("connection", "listener", "init", "log", "stdin", "stdout", "stderr", "console")
 
 
-KEPT_SETTINGS = ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner", "kept")
+KEPT_SETTINGS = ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner")
 
 
 def start(wire: socket.socket, layout: cgroup.Layout) -> tuple[int, tuple[Message, list[int]] | None]:
@@ -83,10 +83,9 @@ def _start(
         state: Message = {"status": "failed", **failure.report}
         kept["init"] = failure.init
     except OSError as error:
-        state = {"status": "failed", **launch.report("prepare the start", error)}
+        state = {"status": "failed", **launch.report("prepare the log and the monitor's socket", error)}
     else:
         state = {"status": "running", "pid": started.pid, "pid_start": started.start_time, "started_at": time.time_ns()}
-        write_file(config["run_dir"], "running", state)
         protocol.send(connection, {"event": "started", "monitor": os.getppid(), **state}, [started.pidfd])
     handed = [name for name in HANDED if kept[name] >= 0]
     message = {

@@ -60,6 +60,7 @@ class Client:
         return bool(self._pending) or self._spill_read < self._spill_end
 
     def queue(self, stream: int, data: bytes) -> None:
+        """Raises OSError when the disk has no room for what this client is behind."""
         if self.multiplexed:
             self._put(_HEADER.pack(stream, len(data)))
         self._put(data)
@@ -75,7 +76,10 @@ class Client:
         if self._spill < 0:
             directory = "/var/tmp" if os.path.isdir("/var/tmp") else "/tmp"
             self._spill = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        self._spill_end += os.pwrite(self._spill, data, self._spill_end)
+        while data:
+            written = os.pwrite(self._spill, data, self._spill_end)
+            self._spill_end += written
+            data = data[written:]
 
     def flush(self) -> None:
         """Writes what the connection takes. Raises OSError when it is broken; BlockingIOError never leaves."""
@@ -216,7 +220,11 @@ class Streams:
                 self.log_error = str(error)
         for client in list(self._clients.values()):
             if client.wants[stream]:
-                client.queue(stream, data)
+                try:
+                    client.queue(stream, data)
+                except OSError:  # one that does not read costs its own connection, nothing else
+                    self._drop(client)
+                    continue
                 self._flush(client)
 
     def _end_output(self, descriptor: int) -> None:

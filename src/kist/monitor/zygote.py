@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -31,8 +32,11 @@ class _NoImports:
         raise ImportError(f"{name}: nothing is imported any more in this process")
 
 
-def main(cgroup_name: str) -> None:
-    """Serves until kistd closes its end. `cgroup_name`: where this process and the monitors live."""
+def main(cgroup_name: str, nofile: tuple[int, int]) -> None:
+    """Serves until kistd closes its end. `cgroup_name`: where this process and the monitors live; `nofile`: the
+    limit on them that kistd was started with and that containers inherit.
+    """
+    resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
     process.set_name("kist-zygote")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import ipaddress
 import logging
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -63,16 +66,33 @@ class NetworkService:
         if self._settings.bridge == "none":
             self._records.delete("bridge")
             return
+        made = ""
         try:
-            self._start_bridge()
+            with _one_at_a_time():
+                made = self._make_bridge()
+            self._configure(self.get("bridge"))
         except (OSError, LookupError) as error:
-            raise KistError(f"cannot set the default bridge up: {error}") from error
+            self._unmake_bridge(made)
+            raise KistError(f"cannot set the default bridge up: {_explained(error)}") from error
+        except KistError:
+            self._unmake_bridge(made)
+            raise
 
-    def _start_bridge(self) -> None:
+    def _unmake_bridge(self, name: str) -> None:
+        """Takes back the interface that a start made and could not use."""
+        if not name:
+            return
+        with RouteSocket() as route:
+            index = route.links().get(name)
+            if index is not None:
+                route.delete_link(index)
+
+    def _make_bridge(self) -> str:
+        """The record, and the interface with its address; the name of the interface when it was made now."""
         with RouteSocket() as route:
             links = route.links()
             old = self._records.get("bridge")
-            name = self._settings.bridge or self._bridge_name(old, links)
+            name = self._settings.bridge or self._bridge_name(old, links, route.aliases())
             addresses = route.addresses()
             exists = name in links
             present = [
@@ -85,25 +105,39 @@ class NetworkService:
             if not exists:
                 if self._settings.bridge:
                     raise KistError(f"bridge {name} does not exist: --bridge wants one that is there")
-                route.create_bridge(name, _random_mac(), self._settings.mtu)
+                route.create_bridge(name, _random_mac(), self._settings.mtu, self._tag)
             self._bridge_index = route.links()[name]
             prefix = ipaddress.ip_network(subnet).prefixlen
             if (gateway, prefix) not in present and not self._settings.bridge:
                 route.add_address(self._bridge_index, f"{gateway}/{prefix}")
             route.set_up(self._bridge_index)
-        self._allocator = Allocator(subnet, self._settings.gateway or gateway, self._settings.fixed_cidr)
+        return "" if exists else name
+
+    def _configure(self, network: Network) -> None:
+        """Addresses, firewall and forwarding for a bridge that is there. Raises OSError, KistError."""
+        name, subnet, gateway = network.bridge, network.subnet, network.gateway
+        whole = ipaddress.IPv4Network(subnet)
+        range_ = self._settings.fixed_cidr
+        if range_ and not ipaddress.IPv4Network(range_, strict=False).subnet_of(whole):
+            raise KistError(f"--fixed-cidr {range_} is not a part of {subnet}, the subnet of the default bridge")
+        if self._settings.gateway and ipaddress.ip_address(self._settings.gateway) not in whole:
+            raise KistError(f"--default-gateway {self._settings.gateway} is not in {subnet}, the subnet of the bridge")
+        self._allocator = Allocator(subnet, self._settings.gateway or gateway, range_)
         self._allocator.reserve(gateway)
         if self._settings.firewall:
-            self._install(name, subnet)
+            try:
+                self._install(name, subnet)
+            except OSError as error:
+                raise OSError(error.errno, f"nftables: {error.strerror}", error.filename) from error
         if self._settings.forward:
             with open(_FORWARD, "w", encoding="ascii") as file:
                 file.write("1")
         with open(_FORWARD, encoding="ascii") as file:
             self.forwarding = file.read().strip() == "1"
 
-    def _bridge_name(self, old: Network | None, links: dict[str, int]) -> str:
+    def _bridge_name(self, old: Network | None, links: dict[str, int], aliases: dict[str, str]) -> str:
         """kist0, or a name with the instance's id when another engine on this host has that."""
-        if old is not None and old.bridge:
+        if old is not None and old.bridge and aliases.get(old.bridge, "") in ("", self._tag):
             return old.bridge
         return "kist0" if "kist0" not in links else f"kist-{self._instance}"
 
@@ -124,12 +158,20 @@ class NetworkService:
             return str(interface.network), str(interface.ip)
         taken = [(address, prefix) for at, address, prefix in addresses if at != index and "." in address]
         taken += route.routes()
+        if self._settings.fixed_cidr:
+            chosen = ipaddress.IPv4Network(self._settings.fixed_cidr, strict=False)
+            return str(chosen), str(next(chosen.hosts()))
         if old is not None and old.subnet:
             network = ipaddress.ip_network(old.subnet)
             if not any(network.overlaps(ipaddress.ip_network(f"{a}/{p}", strict=False)) for a, p in taken if p):
                 return old.subnet, old.gateway
         subnet = free_subnet(taken)
         return subnet, str(next(ipaddress.ip_network(subnet).hosts()))
+
+    @property
+    def default_mode(self) -> str:
+        """The network of containers that name none: with --bridge=none that is none, as with dockerd."""
+        return "none" if self._settings.bridge == "none" else "bridge"
 
     # --- lookups ---
 
@@ -276,6 +318,30 @@ class NetworkService:
     def close(self) -> None:
         """Lets go of reserved ports; translation goes on."""
         self._reservations.close()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Engines of one network namespace choose names and subnets one after the other, or two would choose the same."""
+    descriptor = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _explained(error: Exception) -> str:
+    """What the kernel said, and where that alone does not help, what to do."""
+    text = str(error)
+    if isinstance(error, OSError) and "nftables" in text:
+        if error.errno in (errno.EPERM, errno.EACCES):
+            return f"{text}: this network namespace is not kistd's to filter, use --iptables=false or --bridge=none"
+        if error.errno in (errno.ENOSYS, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL):
+            return f"{text}: this kernel lacks nf_tables (try: modprobe nf_tables), or use --iptables=false"
+    if isinstance(error, OSError) and error.errno in (errno.EPERM, errno.EROFS, errno.EACCES):
+        return f"{text}: the network is not kistd's to change here, use --bridge=none"
+    return text
 
 
 def _random_mac() -> str:

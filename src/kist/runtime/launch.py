@@ -6,7 +6,7 @@ import msgspec
 
 from kist.model.mount import Mount
 from kist.model.network import Link
-from kist.runtime.oci import Spec
+from kist.runtime.oci import Rlimit, Spec
 
 
 class LogSetup(msgspec.Struct, frozen=True):
@@ -52,6 +52,8 @@ class ExecRequest(msgspec.Struct, frozen=True):
     console_size: tuple[int, int]
     capabilities: tuple[str, ...]
     no_new_privileges: bool
+    rlimits: tuple[Rlimit, ...] = ()
+    oom_score_adj: int | None = None
     seccomp_program: bytes = b""
     seccomp_flags: int = 0
     user_namespace: bool = False

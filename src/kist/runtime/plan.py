@@ -350,6 +350,8 @@ def exec_start(request: ExecRequest, shares: dict[str, bool]) -> Start:
             bounding=request.capabilities, effective=request.capabilities, permitted=request.capabilities
         ),
         no_new_privileges=request.no_new_privileges,
+        rlimits=request.rlimits,
+        oom_score_adj=request.oom_score_adj,
     )
     plan: list[do.Operation] = [do.BecomeRoot()] if request.user_namespace else []
     if request.tty:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -77,11 +77,11 @@ def build_spec(
             terminal=config.tty,
             console_size=_console(asked),
             capabilities=oci.Capabilities(bounding=capabilities, effective=capabilities, permitted=capabilities),
-            rlimits=_rlimits(asked.ulimits or [], host),
+            rlimits=rlimits(asked.ulimits or [], host),
             no_new_privileges=(
                 host.no_new_privileges if options.no_new_privileges is None else options.no_new_privileges
             ),
-            oom_score_adj=asked.oom_score_adj or None,
+            oom_score_adj=asked.oom_score_adj,  # always: the daemon may have one of its own
         ),
         hostname=config.hostname,
         domainname=config.domainname,
@@ -157,7 +157,8 @@ def _namespaces(
     return tuple(found)
 
 
-def _rlimits(asked: list[Ulimit], host: Host) -> tuple[oci.Rlimit, ...]:
+def rlimits(asked: Sequence[Ulimit], host: Host) -> tuple[oci.Rlimit, ...]:
+    """The container's limits over the daemon's."""
     limits = {name: (soft, hard) for name, soft, hard in host.default_ulimits}
     limits.update({one.name: (one.soft, one.hard) for one in asked})
     return tuple(oci.Rlimit(f"RLIMIT_{name.upper()}", soft, hard) for name, (soft, hard) in limits.items())

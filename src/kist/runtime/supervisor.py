@@ -291,7 +291,8 @@ class Supervisor:
 def _spawn_zygote(control: int, cgroup_name: str) -> int:
     """posix_spawn(3) of the sealed interpreter; nothing of kistd's but the socket and stderr goes along."""
     source = str(Path(__file__).resolve().parents[2])
-    code = f"import sys;sys.path.insert(0,{source!r});from kist.monitor.zygote import main;main({cgroup_name!r})"
+    arguments_of_main = f"{cgroup_name!r}, {process.INHERITED_NOFILE!r}"
+    code = f"import sys;sys.path.insert(0,{source!r});from kist.monitor.zygote import main;main({arguments_of_main})"
     memory = process.sealed_interpreter()
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     arguments: list[Any] = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code]

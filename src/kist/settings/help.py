@@ -6,6 +6,7 @@ from kist.settings.options import OPTIONS, Option
 
 _METAVAR = {
     "flag": "", "string": " string", "int": " int", "size": " bytes", "list": " list", "map": " map",
+    "features": " map",
     "ip": " ip", "ips": " ip", "ulimits": " ulimit",
 }  # fmt: skip
 

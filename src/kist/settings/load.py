@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +10,10 @@ from typing import Any
 import msgspec
 
 from kist.model.errors import InvalidParameter
-from kist.settings.options import BY_KEY, BY_NAME, BY_SHORT, OPTIONS, Option
-from kist.settings.values import LISTS, from_json, from_word
+from kist.settings.options import BY_FLAG, BY_KEY, BY_NAME, BY_SHORT, OPTIONS, Option
+from kist.settings.values import LISTS, MAPS, from_json, from_word
 
-# Keys of daemon.json that dockerd writes as objects of their own, with the option whose value they become.
-_OBJECT_KEYS = {"features": "feature", "log-opts": "log-opt"}
+_SCHEMES = ("unix", "tcp", "fd")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _long(text: str, words: list[str], found: dict[str, Any]) -> None:
     name, equals, value = text.partition("=")
-    option = BY_NAME.get(name)
+    option = BY_FLAG.get(name)
     if option is None:
         raise InvalidParameter(f"unknown flag: --{name}\nSee 'kistd --help'.")
     _set(option, value if equals else _value(option, words, f"--{name}"), found)
@@ -100,7 +100,7 @@ def _set(option: Option, word: str, found: dict[str, Any]) -> None:
     value = from_word(option, word)
     if option.kind in LISTS:
         found[option.name] = (*found.get(option.name, ()), *value)
-    elif option.kind == "map":
+    elif option.kind in MAPS:
         found[option.name] = {**found.get(option.name, {}), **value}
     else:
         found[option.name] = value
@@ -117,22 +117,26 @@ def parse_file(text: str, path: str) -> dict[str, Any]:
         raise InvalidParameter(f"{where}: {error}") from error
     if not isinstance(data, dict):
         raise InvalidParameter(f"{where}: an object is expected")
-    unknown = sorted(key for key in data if key not in BY_KEY or not BY_KEY[key].file)
+    unknown = sorted(key for key in data if key not in BY_KEY)
     if unknown:
         raise InvalidParameter(
             f"{where}: the following directives don't match any configuration option: {', '.join(unknown)}"
         )
+    found: dict[str, Any] = {}
     try:
-        return {BY_KEY[key].name: from_json(BY_KEY[key], value) for key, value in data.items()}
+        for key, value in data.items():
+            option = BY_KEY[key]
+            if option.name in found:
+                raise InvalidParameter(f"{key} names again what {option.json_key} sets: use only {option.json_key}")
+            found[option.name] = from_json(option, value)
     except InvalidParameter as error:
         raise InvalidParameter(f"{where}: {error.message}") from error
+    return found
 
 
 def merge(flags: Mapping[str, Any], file: Mapping[str, Any], path: str) -> Settings:
-    """Both sources together. An option that both name is an error, as with dockerd, but for options of key=value."""
-    conflicts = sorted(
-        name for name in file if name in flags and BY_NAME[name].kind != "map" and BY_NAME[name].name != "exec-opt"
-    )
+    """Both sources together. An option that both name is an error, as with dockerd."""
+    conflicts = sorted(name for name in file if name in flags)
     if conflicts:
         shown = ", ".join(
             f"{BY_NAME[name].json_key}: (from flag: {_shown(flags[name])}, from file: {_shown(file[name])})"
@@ -143,62 +147,102 @@ def merge(flags: Mapping[str, Any], file: Mapping[str, Any], path: str) -> Setti
             f"both as a flag and in the configuration file: {shown}"
         )
     options = {option.name: option.default for option in OPTIONS} | dict(file) | dict(flags)
-    for name in file:
-        if name in flags and BY_NAME[name].kind == "map":
-            options[name] = {**file[name], **flags[name]}
     settings = Settings(options, frozenset(file) | frozenset(flags))
     check(settings)
     return settings
 
 
 def _shown(value: object) -> str:
-    return f"[{' '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+    """As Go prints it: lists and maps in brackets."""
+    if isinstance(value, tuple | list):
+        return f"[{' '.join(map(_shown, value))}]"
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_shown(value[key])}' for key in sorted(value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check(settings: Settings) -> None:
     """Refuses by name what this engine does not have, and values that cannot be. Raises InvalidParameter."""
-    for name in sorted(settings.given):
-        option = BY_NAME[name]
-        value = settings.options[name]
-        if option.refused and (option.harmless is None or value != option.harmless):
-            raise InvalidParameter(f"--{name} is not supported: {option.refused}")
-    for name, allowed in (
-        ("default-ipc-mode", ("shareable", "private")),
-        ("default-cgroupns-mode", ("host", "private")),
-        ("log-level", ("debug", "info", "warn", "error", "fatal")),
-        ("log-format", ("text", "json")),
-        ("publish-policy", ("host", "open")),
-    ):
-        if settings.text(name) not in allowed:
-            raise InvalidParameter(
-                f'invalid value "{settings.text(name)}" for --{name}: use one of {", ".join(allowed)}'
-            )
+    _check_refused(settings)
+    _check_words(settings)
+    for name, least in (("mtu", 0), ("shutdown-timeout", -1)):
+        if settings.number(name) < least:
+            raise InvalidParameter(f"invalid value {settings.number(name)} for --{name}: at least {least} is expected")
     if settings.text("bip") and settings.text("bridge"):
         raise InvalidParameter("You specified -b & --bip, mutually exclusive options. Please specify only one")
-    for word in settings.words("exec-opt"):
+    _check_exec_options(settings.words("exec-opt"))
+    _check_labels(settings.words("label"))
+    _check_networks(settings)
+    for host in settings.words("host"):
+        scheme, separator, _ = host.partition("://")
+        if separator and scheme not in _SCHEMES:
+            raise InvalidParameter(f"Invalid bind address format: {host}: use unix://, tcp:// or fd://")
+    for name in sorted(settings.options["feature"]):
+        if settings.options["feature"][name]:
+            raise InvalidParameter(f"--feature {name} is not supported: kist has no feature of that name to switch on")
+
+
+def _check_refused(settings: Settings) -> None:
+    for name in sorted(settings.given):
+        option = BY_NAME[name]
+        if not option.refused or (option.harmless is not None and settings.options[name] == option.harmless):
+            continue
+        shown = f"--{name}" if option.flag else f'"{option.json_key}"'
+        raise InvalidParameter(f"{shown} is not supported: {option.refused}")
+
+
+def _check_words(settings: Settings) -> None:
+    for name, allowed, text in (
+        ("default-ipc-mode", ("shareable", "private"),
+         'default IPC mode setting ({}) is invalid; use "shareable" or "private"'),
+        ("default-cgroupns-mode", ("host", "private"),
+         'default cgroup namespace mode ({}) is invalid; use "host" or "private"'),
+        ("log-level", ("debug", "info", "warn", "error", "fatal"), "invalid logging level: {}"),
+        ("log-format", ("text", "json"), "invalid log format: {}"),
+        ("publish-policy", ("host", "open"), 'invalid publish policy: {}; use "host" or "open"'),
+    ):  # fmt: skip
+        if settings.text(name) not in allowed:
+            raise InvalidParameter(text.format(settings.text(name)))
+
+
+def _check_exec_options(words: Sequence[str]) -> None:
+    for word in words:
         key, _, value = word.partition("=")
         if key != "native.cgroupdriver":
             raise InvalidParameter(f"invalid exec-opt {word!r}: only native.cgroupdriver=cgroupfs is known")
         if value != "cgroupfs":
             raise InvalidParameter(f"--exec-opt {word} is not supported: this engine manages cgroups itself")
-    for label in settings.words("label"):
-        if not label.partition("=")[1]:
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    known: dict[str, str] = {}
+    for label in labels:
+        key, equals, value = label.partition("=")
+        if not key or not equals:
             raise InvalidParameter(f"bad attribute format: {label}")
-    for name in ("mtu", "shutdown-timeout"):
-        if settings.number(name) < (-1 if name == "shutdown-timeout" else 0):
-            raise InvalidParameter(f"invalid value {settings.number(name)} for --{name}")
+        if known.setdefault(key, value) != value:
+            raise InvalidParameter(f"conflict labels for {key}={value} and {key}={known[key]}")
 
 
-def reload(current: Settings, flags: Mapping[str, Any], text: str, path: str) -> tuple[Settings, list[str]]:
-    """The settings after SIGHUP, and the names that changed. Options that need a restart keep their value.
+def _check_networks(settings: Settings) -> None:
+    """Addresses of the default bridge that cannot be, before anything is made."""
+    for name, parse in (("bip", ipaddress.IPv4Interface), ("fixed-cidr", ipaddress.IPv4Network)):
+        text = settings.text(name)
+        try:
+            if text and ("/" not in text or parse(text) is None):
+                raise ValueError("a prefix length is missing")
+        except ValueError as error:
+            raise InvalidParameter(f"invalid value {text!r} for --{name}: {error}") from error
+
+
+def reload(current: Settings, flags: Mapping[str, Any], text: str, path: str) -> tuple[Settings, list[str], list[str]]:
+    """The settings after SIGHUP, the names that changed, and those whose new value needs a restart and is not taken.
 
     Raises InvalidParameter, and then nothing changes: dockerd logs the error and goes on as before.
     """
     wanted = merge(flags, parse_file(text, path), path)
-    changed = [
-        option.name
-        for option in OPTIONS
-        if option.reload and wanted.options[option.name] != current.options[option.name]
-    ]
+    different = [option for option in OPTIONS if wanted.options[option.name] != current.options[option.name]]
+    changed = [option.name for option in different if option.reload]
+    kept = [option.name for option in different if not option.reload]
     options = current.options | {name: wanted.options[name] for name in changed}
-    return Settings(options, current.given | wanted.given), changed
+    return Settings(options, current.given | wanted.given), changed, kept

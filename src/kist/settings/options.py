@@ -2,7 +2,7 @@
 
 An option of dockerd that this engine does not have is in the table too, with the reason: naming it is refused by
 name, never ignored. `kind` says how a value is read: flag (boolean), string, int, size (bytes, `64m`), list, map
-(`key=value`), ip, ips, ulimits, pools, runtimes.
+(`key=value`), features (`name[=true|false]`), ip, ips, ulimits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Option(msgspec.Struct, frozen=True):
     reload: bool = False
     hidden: bool = False
     file: bool = True  # may stand in daemon.json
+    flag: bool = True  # may stand on the command line
     harmless: object = None  # the one value of a refused option that may be named (it asks for what is so anyway)
 
     @property
@@ -40,10 +41,12 @@ _CONTAINERD = "kist needs no containerd"
 _REGISTRY = "pull and push come with a later version"
 _CLUSTER = "services over several machines come with a later version"
 _RUNTIMES = "foreign OCI runtimes come with a later version"
+_BUILD = "builds come with a later version"
+_REMOVED = "it was removed from Docker"
 
 OPTIONS: tuple[Option, ...] = (
     Option("add-runtime", "list", "Register an additional OCI compatible runtime", (), key="runtimes",
-           refused=_RUNTIMES),
+           refused=_RUNTIMES, harmless={}),
     Option("allow-direct-routing", "flag", "Allow remote access to published ports on container IP addresses", False,
            refused="it comes with a later version", harmless=False),
     Option("authorization-plugin", "list", "Authorization plugins to load", (), key="authorization-plugins",
@@ -51,6 +54,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("bip", "string", "IPv4 address for the default bridge", ""),
     Option("bip6", "string", "IPv6 address for the default bridge", "", refused=_IPV6),
     Option("bridge", "string", "Attach containers to a network bridge", "", short="b"),
+    Option("bridge-accept-fwmark", "string",
+           "In bridge networks, accept packets with this firewall mark/mask", "",
+           refused="no rule of kist drops packets from outside a bridge", harmless=""),
     Option("cdi-spec-dir", "list", "CDI specification directories to use", (), key="cdi-spec-dirs",
            refused="devices by CDI name come with a later version", harmless=()),
     Option("cgroup-parent", "string", "Set parent cgroup for all containers", ""),
@@ -58,7 +64,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("containerd", "string", "containerd grpc address", "", refused=_CONTAINERD),
     Option("containerd-namespace", "string", "Containerd namespace to use", "moby", refused=_CONTAINERD),
     Option("containerd-plugins-namespace", "string", "Containerd namespace to use for plugins", "plugins.moby",
-           refused=_CONTAINERD),
+           key="containerd-plugin-namespace", refused=_CONTAINERD),
     Option("cpu-rt-period", "int", "Limit the CPU real-time period in microseconds for the parent cgroup", 0,
            refused="this engine sets no real-time limits on parent cgroups", harmless=0),
     Option("cpu-rt-runtime", "int", "Limit the CPU real-time runtime in microseconds for the parent cgroup", 0,
@@ -68,14 +74,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("data-root", "string", "Root directory of persistent state", "/var/lib/kist"),
     Option("debug", "flag", "Enable debug mode", False, short="D", reload=True),
     Option("default-address-pool", "list", "Default address pools for node specific local networks", (),
-           key="default-address-pools", refused=_NETWORKS),
+           key="default-address-pools", refused=_NETWORKS, harmless=()),
     Option("default-cgroupns-mode", "string",
            'Default mode for containers cgroup namespace ("host" | "private")', "private"),
     Option("default-gateway", "ip", "Default gateway IPv4 address for the default bridge network", ""),
     Option("default-gateway-v6", "ip", "Default gateway IPv6 address for the default bridge network", "",
            refused=_IPV6),
     Option("default-ipc-mode", "string", 'Default mode for containers ipc ("shareable" | "private")', "private"),
-    Option("default-network-opt", "list", "Default network options", (), key="default-network-opts", refused=_NETWORKS),
+    Option("default-network-opt", "list", "Default network options", (), key="default-network-opts", refused=_NETWORKS,
+           harmless={}),
     Option("default-runtime", "string", "Default OCI runtime for containers", "kist", refused=_RUNTIMES,
            harmless="kist",
            reload=True),
@@ -87,7 +94,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("exec-opt", "list", "Runtime execution options", (), key="exec-opts"),
     Option("exec-root", "string", "Root directory for execution state files", "/run/kist"),
     Option("experimental", "flag", "Enable experimental features", False),
-    Option("feature", "map", "Enable feature in the daemon", {}, key="features", reload=True),
+    Option("feature", "features", "Enable feature in the daemon", {}, key="features", reload=True),
+    Option("firewall-backend", "string", "Firewall backend to use", "nftables",
+           refused="nftables is the only one", harmless="nftables"),
     Option("fixed-cidr", "string", "IPv4 subnet for the default bridge network", ""),
     Option("fixed-cidr-v6", "string", "IPv6 subnet for the default bridge network", "", refused=_IPV6),
     Option("group", "string", "Group for the unix socket", "docker", short="G"),
@@ -105,7 +114,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("ip", "ip", "Host IP for port publishing from the default bridge network", "0.0.0.0"),
     Option("ip-forward", "flag", "Enable IP forwarding in system configuration", True),
     Option("ip-forward-no-drop", "flag", "Do not set the filter-FORWARD policy to DROP when enabling IP forwarding",
-           False),
+           True, refused="the policies of the host's own chains are never changed", harmless=True),
     Option("ip-masq", "flag", "Enable IP masquerading for the default bridge network", True),
     Option("ip6tables", "flag", "Enable addition of ip6tables rules", True, refused=_IPV6, harmless=True),
     Option("iptables", "flag", "Enable addition of iptables rules", True),
@@ -138,7 +147,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("pidfile", "string", "Path to use for daemon PID file", "/run/kist.pid", short="p"),
     Option("publish-policy", "string",
            'Whether published ports pass a host firewall that drops forwarded traffic ("host" | "open")', "host"),
-    Option("raw-logs", "flag", "Full timestamps without ANSI coloring", False),
+    Option("raw-logs", "flag", "Full timestamps without ANSI coloring", True,
+           refused="time stamps are always full, colours never used", harmless=True),
     Option("registry-mirror", "list", "Preferred registry mirror", (), key="registry-mirrors", refused=_REGISTRY,
            harmless=(), reload=True),
     Option("rootless", "flag", "Enable rootless mode", False, refused="running without root comes with a later version",
@@ -167,12 +177,27 @@ OPTIONS: tuple[Option, ...] = (
     Option("userns-remap", "string", "User/Group setting for user namespaces", "",
            refused="a remapped root for all containers comes with a later version", harmless=""),
     Option("validate", "flag", "Validate daemon configuration and exit", False, file=False),
+    # Keys of daemon.json that have no flag.
+    Option("builder", "string", "", refused=_BUILD, harmless={}, hidden=True, flag=False),
+    Option("deprecated-key-path", "string", "", refused=_REMOVED, hidden=True, flag=False),
+    Option("proxies", "string", "", refused=_REGISTRY, harmless={}, hidden=True, flag=False),
+    Option("swarm-raft-election-tick", "int", "", refused=_CLUSTER, harmless=0, hidden=True, flag=False),
+    Option("swarm-raft-heartbeat-tick", "int", "", refused=_CLUSTER, harmless=0, hidden=True, flag=False),
     # What dockerd 20.10 had and 28 refuses or ignores.
-    Option("allow-nondistributable-artifacts", "list", "", (), refused="it was removed from Docker", hidden=True),
-    Option("api-cors-header", "string", "", "", refused="it was removed from Docker", hidden=True),
-    Option("restart", "flag", "", True, short="r", refused="use a restart policy on run", harmless=True, hidden=True),
+    Option("allow-nondistributable-artifacts", "list", "", (), refused=_REMOVED, harmless=(), hidden=True),
+    Option("api-cors-header", "string", "", "", refused=_REMOVED, harmless="", hidden=True),
+    Option("cluster-advertise", "string", "", "", refused=_REMOVED, hidden=True),
+    Option("cluster-store", "string", "", "", refused=_REMOVED, hidden=True),
+    Option("cluster-store-opt", "map", "", {}, key="cluster-store-opts", refused=_REMOVED, hidden=True),
+    Option("graph", "string", "", "", short="g", refused=f"{_REMOVED}: use --data-root", hidden=True),
+    Option("oom-score-adjust", "int", "", 0, hidden=True, harmless=0,
+           refused=f"{_REMOVED}: use OOMScoreAdjust= in the unit that starts kistd"),
+    Option("restart", "flag", "", True, short="r", refused="use a restart policy on run", harmless=True, hidden=True,
+           file=False),
 )  # fmt: skip
 
 BY_NAME = {option.name: option for option in OPTIONS}
+BY_FLAG = {option.name: option for option in OPTIONS if option.flag}
 BY_SHORT = {option.short: option for option in OPTIONS if option.short}
-BY_KEY = {option.json_key: option for option in OPTIONS}
+BY_KEY = {option.json_key: option for option in OPTIONS if option.file}
+BY_KEY["host-gateway-ip"] = BY_NAME["host-gateway-ip"]  # as it was called while it took one address

@@ -13,6 +13,9 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 LISTS = frozenset({"list", "ips", "ulimits"})
+MAPS = frozenset({"map", "features"})
+_GO_TYPES = {"flag": "bool", "int": "int", "string": "string", "list": "[]string", "ips": "[]string",
+             "map": "map[string]string", "features": "map[string]bool"}  # fmt: skip
 
 
 def parse_bytes(text: str) -> int:
@@ -32,7 +35,7 @@ def from_word(option: Option, word: str) -> Any:
         return _word(option, word)
     except (ValueError, KeyError) as error:
         raise InvalidParameter(
-            f'invalid argument "{word}" for "{_flag(option)}" flag: {_reason(option, word)}'
+            f'invalid argument "{word}" for "{_flag(option)}" flag: {_reason(option, word)}\nSee \'kistd --help\'.'
         ) from error
 
 
@@ -56,6 +59,11 @@ def _word(option: Option, word: str) -> Any:
         if not key or not equals:
             raise ValueError(word)
         return {key: value}
+    if option.kind == "features":
+        name, equals, value = word.partition("=")
+        if not name or (equals and value not in _TRUE | _FALSE):
+            raise ValueError(word)
+        return {name: not equals or value in _TRUE}
     if option.kind == "list":
         return (word,)
     return word
@@ -75,35 +83,50 @@ def _ulimit(word: str) -> tuple[str, int, int]:
 
 
 def from_json(option: Option, value: object) -> Any:
-    """The value of a key of daemon.json. Raises InvalidParameter that names the key."""
+    """The value of a key of daemon.json. Raises InvalidParameter that names the key, for a wrong type in Go's words.
+
+    What is refused anyway is not looked into: it may be of any shape.
+    """
+    if option.refused:
+        return tuple(value) if isinstance(value, list) else value
+    wanted = {"flag": bool, "int": int, "string": str, "ip": str, "map": dict, "features": dict}.get(option.kind)
+    if wanted is not None and (not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))):
+        raise _wrong_type(option, value, _GO_TYPES.get(option.kind, "string"))
+    if isinstance(value, dict) and option.kind in MAPS:
+        inner = str if option.kind == "map" else bool
+        for item in value.values():
+            if not isinstance(item, inner):
+                raise _wrong_type(option, item, "string" if inner is str else "bool")
+    if option.kind in ("list", "ips"):
+        for item in value if isinstance(value, list) else ():
+            if not isinstance(item, str):
+                raise _wrong_type(option, item, "string")
     try:
         return _json(option, value)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         shown = json.dumps(value)
         raise InvalidParameter(f'invalid value for "{option.json_key}": {shown}: {_reason(option, shown)}') from error
 
 
+def _wrong_type(option: Option, value: object, wanted: str) -> InvalidParameter:
+    kinds = ((bool, "bool"), (str, "string"), (int, "number"), (float, "number"), (list, "array"), (dict, "object"))
+    found = next((name for kind, name in kinds if isinstance(value, kind)), "null")
+    return InvalidParameter(
+        f"json: cannot unmarshal {found} into Go struct field Config.{option.json_key} of type {wanted}"
+    )
+
+
 def _json(option: Option, value: object) -> Any:
-    expected: dict[str, type] = {"flag": bool, "int": int, "string": str, "ip": str, "map": dict}
-    wanted = expected.get(option.kind)
-    if wanted is not None and (not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))):
-        raise TypeError(value)
     if option.kind == "ip":
         return str(ipaddress.ip_address(str(value)))
     if option.kind == "size":
         return parse_bytes(str(value))
     if option.kind == "ulimits":
         return _json_ulimits(value)
-    if option.kind == "map" and isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
     if option.kind in LISTS:
         items = _strings(value)
         return tuple(str(ipaddress.ip_address(item)) for item in items) if option.kind == "ips" else items
     return value
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _strings(value: object) -> tuple[str, ...]:
@@ -132,6 +155,7 @@ def _reason(option: Option, shown: str) -> str:
         "ip": "an IP address is expected",
         "ips": "IP addresses are expected",
         "map": "key=value is expected",
+        "features": "name or name=true|false is expected",
         "ulimits": "NAME=SOFT[:HARD] is expected",
         "string": "a string is expected",
         "list": "a list of strings is expected",

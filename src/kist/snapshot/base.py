@@ -82,7 +82,11 @@ class DirectoryDriver:
         if children:
             raise Conflict(f"snapshot {key} has children: {children[0]}")
         self._records.delete(key)
-        self._discard(str(record.directory))
+        if all(other.directory != record.directory for other in self._records.values()):
+            self._discard(str(record.directory))  # a commit that was cut off left two records of one directory
+
+    def all(self) -> list[SnapshotRecord]:
+        return self._records.values()
 
     def exists(self, key: str) -> bool:
         return self._records.get(key) is not None

@@ -89,7 +89,7 @@ def apply_tar(root: str, stream: BinaryIO, whiteouts: Whiteouts) -> int:
                 archive.members = []  # type: ignore[attr-defined]  # a streamed archive remembers every member otherwise
         for name, member in sorted(times.items(), reverse=True):
             _set_times(directories, name, member)
-    except (tarfile.TarError, EOFError, UnicodeError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:  # ValueError: NUL in a name, a wild time
         raise InvalidParameter(f"invalid tar: {error}") from error
     finally:
         directories.close()

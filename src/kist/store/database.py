@@ -1,15 +1,19 @@
 """Records in SQLite (WAL): one table, a row a record, JSON by msgspec. Small, synchronous, and safe against kill -9.
 
+A ballast file beside the database is given up when the disk is full, so that what frees space (removals) and what has
+happened already (exits) can still be written.
+
 A commit costs about 0.1 ms here, less than a hop to a thread, so it is made where it is needed. `synchronous=NORMAL`
 may lose the last commits when the machine dies, never the database.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -18,6 +22,7 @@ from kist.model.errors import KistError
 
 T = TypeVar("T", bound=msgspec.Struct)
 SCHEMA_VERSION = 1
+_BALLAST = 1 << 20  # bytes: enough for the pages of a few hundred changes
 
 
 class Database:
@@ -39,9 +44,38 @@ class Database:
         except sqlite3.Error as error:
             raise KistError(f"cannot open the database {path}: {error}") from error
         self._depth = 0
+        self._ballast = f"{path}-ballast"
+        self._has_ballast = False
+        self._take_ballast()
 
     def close(self) -> None:
-        self._connection.close()
+        """Raises nothing: what is committed is in the log even when the disk takes no checkpoint."""
+        try:
+            self._connection.close()
+        except sqlite3.Error:
+            return
+
+    def _take_ballast(self) -> None:
+        if self._has_ballast:
+            return
+        try:
+            descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, _BALLAST)
+            finally:
+                os.close(descriptor)
+            self._has_ballast = True
+        except OSError:
+            self._drop_ballast()
+
+    def _drop_ballast(self) -> bool:
+        """Whether space was freed by it."""
+        had, self._has_ballast = self._has_ballast, False
+        try:
+            os.unlink(self._ballast)
+        except OSError:
+            return False
+        return had
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -66,25 +100,44 @@ class Database:
         if self._depth == 1 and self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def put(self, kind: str, key: str, value: bytes) -> None:
-        self._change("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, key, value))
-
-    def get(self, kind: str, key: str) -> bytes | None:
-        row = self._connection.execute("SELECT value FROM records WHERE kind=? AND key=?", (kind, key)).fetchone()
-        return None if row is None else row[0]
+    def put(self, kind: str, key: str, value: bytes, *, happened: bool = False) -> None:
+        """`happened`: it cannot be refused, so the ballast is given up for it when the disk is full."""
+        self._change("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, key, value), happened)
 
     def delete(self, kind: str, key: str) -> None:
-        self._change("DELETE FROM records WHERE kind=? AND key=?", (kind, key))
+        """Works on a full disk."""
+        self._change("DELETE FROM records WHERE kind=? AND key=?", (kind, key), True)
 
-    def _change(self, statement: str, values: tuple[object, ...]) -> None:
+    def _change(self, statement: str, values: tuple[object, ...], must: bool) -> None:
+        try:
+            self._execute(statement, values)
+        except KistError:
+            if not must or self._depth or not self._drop_ballast():
+                raise
+            self._execute(statement, values)
+            return
+        if not self._depth:
+            self._take_ballast()
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> None:
         """Within a transaction part of it; alone it commits itself, which saves two statements."""
         try:
             self._connection.execute(statement, values)
         except sqlite3.Error as error:
             raise KistError(f"cannot write the database: {error}") from error
 
+    def get(self, kind: str, key: str) -> bytes | None:
+        found = self._rows("SELECT value FROM records WHERE kind=? AND key=?", (kind, key))
+        return found[0][0] if found else None
+
     def items(self, kind: str) -> list[tuple[str, bytes]]:
-        return self._connection.execute("SELECT key, value FROM records WHERE kind=? ORDER BY key", (kind,)).fetchall()
+        return self._rows("SELECT key, value FROM records WHERE kind=? ORDER BY key", (kind,))
+
+    def _rows(self, statement: str, values: tuple[object, ...]) -> list[Any]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise KistError(f"cannot read the database: {error}") from error
 
 
 class Records(Generic[T]):
@@ -94,7 +147,10 @@ class Records(Generic[T]):
         self._database, self._kind = database, kind
         self._encode = msgspec.json.Encoder(enc_hook=plain).encode
         decode = msgspec.json.Decoder(type_).decode
-        self._values: dict[str, T] = {key: decode(value) for key, value in database.items(kind)}
+        try:
+            self._values: dict[str, T] = {key: decode(value) for key, value in database.items(kind)}
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise KistError(f"the database holds a {kind} that cannot be read: {error}") from error
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -105,9 +161,9 @@ class Records(Generic[T]):
     def get(self, key: str) -> T | None:
         return self._values.get(key)
 
-    def put(self, key: str, value: T) -> None:
-        """Durable when it returns. Raises KistError, and then the old value stays."""
-        self._database.put(self._kind, key, self._encode(value))
+    def put(self, key: str, value: T, *, happened: bool = False) -> None:
+        """Durable when it returns. Raises KistError, and then the old value stays. `happened`: see Database.put."""
+        self._database.put(self._kind, key, self._encode(value), happened=happened)
         self._values[key] = value
 
     def delete(self, key: str) -> None:

@@ -21,7 +21,17 @@ class Instance:
             except OSError as error:
                 self.close()
                 raise KistError(f"cannot use {path}: {error.strerror}") from error
-        self.id = self._identity(data_root)
+        try:
+            self.id = self._identity(data_root)
+        except OSError as error:
+            self.close()
+            raise KistError(f"cannot use {data_root}: {error.strerror}") from error
+
+    def __enter__(self) -> Instance:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @staticmethod
     def _lock(path: str) -> int:

@@ -7,7 +7,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from kist.kernel import mount, path
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
@@ -19,6 +20,9 @@ from kist.snapshot.copy import copy_tree
 from kist.store.database import Database, Records
 
 _NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
+
+_PENDING = "pending"
+_REMOVED = ".removed-"  # no volume's name starts with a dot
 
 
 class VolumeService:
@@ -35,6 +39,8 @@ class VolumeService:
     def _adopt(self) -> None:
         """Directories without a record hold somebody's data: they become volumes again, never rubbish."""
         for name in os.listdir(self._root):
+            if name.startswith(_REMOVED) or os.path.exists(f"{self._root}/{name}/{_PENDING}"):
+                continue  # `settle_all` decides
             if name not in self._records and os.path.isdir(f"{self._root}/{name}/_data"):
                 self._records.put(name, Volume(name, "local", f"{self._root}/{name}/_data", rfc3339()))
 
@@ -53,8 +59,12 @@ class VolumeService:
         driver: str = "",
         options: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
+        *,
+        pending: bool = False,
     ) -> Volume:
-        """A new volume, or the one that has the name already. Raises InvalidParameter, NotFound (driver), Conflict."""
+        """A new volume, or the one that has the name already. `pending`: it belongs to a container that is not recorded
+        yet, see `settle`. Raises InvalidParameter, NotFound (driver), Conflict.
+        """
         anonymous = not name
         name = name or secrets.token_hex(32)
         if driver not in ("", "local"):
@@ -78,14 +88,46 @@ class VolumeService:
             return existing
         directory = f"{self._root}/{name}/_data"
         volume = Volume(name, "local", directory, rfc3339(), labels, options, anonymous)
-        self._records.put(name, volume)
         try:
+            if pending:
+                self.mark(name)
+            self._records.put(name, volume)
             os.makedirs(directory, mode=0o755, exist_ok=True)
-        except OSError as error:
-            self._records.delete(name)
+        except (OSError, KistError) as error:
+            shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
+            if name in self._records:
+                self._records.delete(name)
+            if isinstance(error, KistError):
+                raise
             raise KistError(f"create {name}: {error.strerror}") from error
         self._emit("create", name, "local")
         return volume
+
+    def mark(self, name: str) -> None:
+        """Says on the disk that this volume goes unless a container holds it. Raises OSError."""
+        os.makedirs(f"{self._root}/{name}", mode=0o755, exist_ok=True)
+        os.close(os.open(f"{self._root}/{name}/{_PENDING}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Their container is recorded: they stay."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self._root}/{name}/{_PENDING}")
+
+    def settle_all(self) -> None:
+        """At start: what a create or a removal that was cut off left is decided by whether a container holds it."""
+        for name in os.listdir(self._root):
+            if name.startswith(_REMOVED):
+                if name.removeprefix(_REMOVED) in self._records:
+                    self._records.delete(name.removeprefix(_REMOVED))
+                shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
+            elif os.path.exists(f"{self._root}/{name}/{_PENDING}"):
+                if name in self._records and not self.users(name):
+                    self.remove(name)
+                elif name not in self._records:
+                    shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
+                else:
+                    self.settle([name])
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Raises NotFound, and Conflict while a container uses it."""
@@ -97,9 +139,25 @@ class VolumeService:
         users = self.users(name)
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        shutil.rmtree(f"{self._root}/{name}", ignore_errors=False)
-        self._records.delete(name)
+        self._take_away(name)
         self._emit("destroy", name, volume.driver)
+
+    def _take_away(self, name: str) -> None:
+        """Out of sight at once, then the record, then the files: what a crash leaves is known by its name."""
+        hidden = f"{self._root}/{_REMOVED}{name}"
+        try:
+            os.rename(f"{self._root}/{name}", hidden)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise KistError(f"remove {name}: {error.strerror}") from error
+        try:
+            self._records.delete(name)
+        except KistError:
+            with suppress(FileNotFoundError):
+                os.rename(hidden, f"{self._root}/{name}")
+            raise
+        shutil.rmtree(hidden, ignore_errors=True)
 
     def in_use(self, name: str) -> bool:
         return bool(self.users(name))

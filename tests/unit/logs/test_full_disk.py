@@ -1,0 +1,43 @@
+"""A log whose file system is full: lines are lost whole, never torn, and never written twice."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kist.logs.writer import JsonFileWriter
+
+
+@pytest.fixture
+def limit() -> Iterator[None]:
+    """A file takes 1000 bytes: write(2) takes a part and then fails, as at the end of a disk (SIGXFSZ is ignored)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_no_line_is_torn_or_doubled(tmp_path: Path, limit: None) -> None:
+    path = tmp_path / "log"
+    writer = JsonFileWriter(str(path))
+    lost = 0
+    for number in range(40):
+        try:
+            writer.write(b"stdout", b"line %d\nrest of %d" % (number, number))
+        except OSError:
+            lost += 1
+        if number == 30:
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    writer.flush()
+    writer.close()
+    lines = [json.loads(line)["log"] for line in path.read_text().splitlines()]
+    assert 10 < lost < 30
+    assert lines[0] == "line 0\n" and lines[-1] == "rest of 39"
+    numbers = [int(line.rpartition("line ")[2]) for line in lines[:-1]]
+    assert numbers == sorted(set(numbers)) and {0, 1, 38, 39} <= set(numbers)
+    assert path.stat().st_size == writer.size
