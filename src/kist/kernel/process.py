@@ -66,9 +66,10 @@ def set_name(name: str) -> None:
     check(libc.syscall(_SYS_PRCTL, PR_SET_NAME, name.encode()[:15] + b"\0", 0, 0, 0), "prctl PR_SET_NAME", name)
 
 
-# Dispositions that the interpreter, the zygote or the monitor changed; all others are as at exec.
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM)
 _CLOSE_RANGE_CLOEXEC = 4  # linux/close_range.h
+_SYS_RT_SIGACTION = 13 if os.uname().machine == "x86_64" else 134
+_DEFAULT_ACTION = bytes(32)  # struct kernel_sigaction: SIG_DFL, no flags, no mask
+_SIGNALS = [number for number in range(1, 65) if number not in (signal.SIGKILL, signal.SIGSTOP)]
 _SYS_PRCTL = 157 if os.uname().machine == "x86_64" else 167
 
 
@@ -95,10 +96,11 @@ def close_on_exec_from(first: int) -> None:
 def reset_inherited_state() -> None:
     """What survives exec(2) and was Python's or the daemon's: signal dispositions, mask, umask, affinity is kept.
 
-    Python ignores SIGPIPE and SIGXFSZ; a program that inherits that does not die when its reader does.
+    Python ignores SIGPIPE and SIGXFSZ, posix_spawn(3) of glibc its own 32 and 33, a shell SIGINT and SIGQUIT of what it
+    starts behind itself. The C library lets nobody touch 32 and 33: hence the system call.
     """
-    for number in _IGNORED_BY_PYTHON:
-        signal.signal(number, signal.SIG_DFL)
+    for number in _SIGNALS:
+        syscall(_SYS_RT_SIGACTION, number, _DEFAULT_ACTION, None, 8, call="rt_sigaction", path=number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
 

@@ -205,6 +205,27 @@ class ConfigureLink(NamedTuple):
             route.configure(self.name, self.addresses, self.gateways)
 
 
+class DisableIPv6(NamedTuple):
+    """On a link without an IPv6 address, before it is up: a link-local address would reach past the IPv4 network."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"disable IPv6 on {self.name}"
+
+    def execute(self, context: Context) -> None:
+        try:
+            descriptor = os.open(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # a kernel without IPv6
+            return
+        try:
+            if not path.is_proc(descriptor):
+                raise OSError(errno.EINVAL, "not on procfs", self.describe())
+            os.write(descriptor, b"1")
+        finally:
+            os.close(descriptor)
+
+
 class RaiseLoopback(NamedTuple):
     def describe(self) -> str:
         return "raise lo"
@@ -358,13 +379,18 @@ class MakeDevice(NamedTuple):
 
 
 class MakeLink(NamedTuple):
+    """`optional`: only where the host has the target."""
+
     target: str
     path: str
+    optional: bool = False
 
     def describe(self) -> str:
         return f"link {self.path} to {self.target}"
 
     def execute(self, context: Context) -> None:
+        if self.optional and not os.path.exists(self.target):
+            return
         parent, _, name = self.path.rpartition("/")
         directory = path.make_directories(context.root, parent)
         try:
@@ -433,7 +459,7 @@ class MaskPath(NamedTuple):
             return
         try:
             if stat.S_ISDIR(os.fstat(place).st_mode):
-                tree = mount.detached_mount("tmpfs", "tmpfs", ["size=0k"], const.MOUNT_ATTR_RDONLY)
+                tree = mount.detached_mount("tmpfs", "tmpfs", ["ro"], const.MOUNT_ATTR_RDONLY)
             else:
                 tree = mount.open_tree("/dev/null", const.OPEN_TREE_CLONE)
             try:
@@ -764,7 +790,8 @@ OPERATIONS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         MakeCgroup, WriteControl, WriteIdMaps, MakeVeth, JoinCgroup, Unshare, JoinNamespace,
-        AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, ConfigureLink, RaiseLoopback, IsolateMounts, MountRoot,
+        AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback, IsolateMounts,
+        MountRoot,
         MountInside, RemountInside, BindInside, MakeDevice, MakeLink,
         MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,
         MaskPath, ReadonlyPath, SetSysctl, OpenConsole, NewSession, OwnStreams, SetRlimit, SetOomScore, JoinKeyring,

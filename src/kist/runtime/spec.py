@@ -25,7 +25,7 @@ MASKED_PATHS = (
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _NODES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))
-_ALLOWED_NODES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2))
+_ALLOWED_NODES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200))  # the last is net/tun
 _QUIET = ("nosuid", "noexec", "nodev")
 
 
@@ -188,12 +188,16 @@ def _mounts(
     found = [mount for mount in _default_mounts(asked, host, writable_cgroups, shm_path)
              if mount.destination not in user
              and not ("/dev" in user and mount.destination.startswith("/dev/"))]  # fmt: skip
-    for target, source in files.items():
-        if target not in user:
-            found.append(oci.Mount(target, "bind", source, ("rbind", "rprivate")))
     if with_init:
         found.append(oci.Mount(INIT_PATH, "bind", host.init_binary, ("bind", "ro")))
-    found += [_user_mount(mount) for mount in sorted(record.mounts, key=lambda mount: mount.destination.count("/"))]
+    own = [_user_mount(mount) for mount in record.mounts]
+    own += [
+        oci.Mount(target, "bind", source, ("rbind", "rprivate"))
+        for target, source in files.items()
+        if target not in user
+    ]
+    # the deeper the later: /etc/hosts is there even where a volume is mounted at /etc
+    found += sorted(own, key=lambda mount: mount.destination.rstrip("/").count("/"))
     if asked.readonly_rootfs:
         keep = {"/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", *user}
         found = [
