@@ -51,8 +51,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
         _check_platform(image, request.platform)
     merged = merge.merge_config(config, image.container_config if image else None)
     container_id = new_id()
-    hostname = merged.hostname or (os.uname().nodename if host.uts_mode == "host" or host.network_mode == "host"
-                                   else container_id[:12])  # fmt: skip
+    hostname = merged.hostname or (os.uname().nodename if host.network_mode == "host" else container_id[:12])
     merged = msgspec.structs.replace(merged, hostname=hostname)
     mounts = mount_points(engine, merged, host)
     name = engine.index.reserve(name, container_id)

@@ -276,7 +276,7 @@ class MountRoot(NamedTuple):
 
 
 class MountInside(NamedTuple):
-    """A new file system at a path of the container; with `copy_up` a tmpfs that begins with what it covers."""
+    """A new file system at a path of the container. A tmpfs without a mode takes that of the directory it covers."""
 
     fstype: str
     source: str
@@ -288,7 +288,10 @@ class MountInside(NamedTuple):
         return f"mount {self.fstype} at {self.target} ({','.join(self.options)})"
 
     def execute(self, context: Context) -> None:
-        tree = mount.detached_mount(self.fstype, self.source, self.options, self.attributes)
+        options = self.options
+        if self.fstype == "tmpfs" and not any(word.startswith("mode=") for word in options):
+            options = [*options, *self._mode_there(context)]
+        tree = mount.detached_mount(self.fstype, self.source, options, self.attributes)
         try:
             place = path.make_mountpoint(context.root, self.target, directory=True)
             try:
@@ -297,6 +300,16 @@ class MountInside(NamedTuple):
                 os.close(place)
         finally:
             os.close(tree)
+
+    def _mode_there(self, context: Context) -> list[str]:
+        try:
+            place = path.open_in_root(context.root, self.target, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            return [f"mode={os.fstat(place).st_mode & 0o7777:04o}"]
+        finally:
+            os.close(place)
 
 
 class RemountInside(NamedTuple):

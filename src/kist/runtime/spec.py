@@ -237,8 +237,6 @@ def _user_mount(mount: MountPoint) -> oci.Mount:
         words = tuple(mount.options)
         given = {word.partition("=")[0] for word in words}
         defaults = [word for word in _QUIET if word.removeprefix("no") not in given and word not in given]
-        if "mode" not in given:
-            defaults.append("mode=1777")
         return oci.Mount(mount.destination, "tmpfs", "tmpfs", (*defaults, *words))
     options = ["rbind" if mount.recursive else "bind"]
     if not mount.rw:
