@@ -1,7 +1,7 @@
 """What a process finds inside its container: the same in a container of kist as in one of dockerd.
 
 A script (inside.sh) tells identity, signals, limits, mounts, devices, what is masked and what can be written,
-namespaced settings, network and cgroup. It is run in both engines in many ways and compared line by line, section by section.
+namespaced settings, network and cgroup. It is run in both engines in many ways and compared line by line.
 """
 
 from __future__ import annotations
