@@ -105,9 +105,7 @@ def answers(kist: Kistd, dockerd: Kistd) -> Iterator[dict[str, list[tuple[Answer
     with ThreadPoolExecutor(2) as pool:
         ours = pool.submit(ask, kist, "kist", directory / "kist")
         theirs = pool.submit(ask, dockerd, "dockerd", directory / "dockerd")
-        yield {
-            block: list(zip(ours.result()[block], theirs.result()[block], strict=True)) for block in BLOCKS
-        }
+        yield {block: list(zip(ours.result()[block], theirs.result()[block], strict=True)) for block in BLOCKS}
     print(time.time() - t)
     shutil.rmtree(directory)
 
@@ -122,5 +120,6 @@ def test_dump(answers) -> None:
                 print("$", line[:150])
                 for a, b, w in zip(ours, theirs, ("rc", "out", "err")):
                     if a != b:
-                        print("   K %s: %s" % (w, repr(a)[:260])); print("   D %s: %s" % (w, repr(b)[:260]))
+                        print("   K %s: %s" % (w, repr(a)[:260]))
+                        print("   D %s: %s" % (w, repr(b)[:260]))
     print(n, sum(map(len, BLOCKS.values())))

@@ -148,21 +148,29 @@ def security_profile_compiles(text: str, engine: Engine, host: HostConfig) -> No
     seccomp.user_program(text, from_capabilities)
 
 
+def _exists(engine: Engine, network: str) -> bool:
+    try:
+        engine.networks.get(network)
+    except NotFound:
+        return False
+    return True
+
+
 def _check_network_mode(engine: Engine, host: HostConfig) -> None:
+    """What is not there is told at the start, as a name may be made until then. Clients take a 404 for the image's."""
     mode = host.network_mode
     if mode in ("bridge", "host", "none"):
         return
-    if mode.startswith("container:"):
-        engine.index.find(mode.partition(":")[2])
-        return
-    engine.networks.get(mode)
+    if not mode.startswith("container:") and _exists(engine, mode):
+        raise NotSupported(f"network {mode} is not supported by this engine yet")
 
 
 def _check_endpoints(engine: Engine, host: HostConfig, endpoints: dict[str, EndpointSettings] | None) -> None:
     """Settings are taken for the one network a container has. Raises NotFound, NotSupported."""
     for name in endpoints or ():
         if name not in ("default", host.network_mode) and not host.network_mode.startswith("container:"):
-            engine.networks.get(name)
+            if not _exists(engine, name):
+                continue
             raise NotSupported(
                 f"a container cannot be connected to network {name} beside {host.network_mode}: several networks are "
                 f"not supported by this engine yet"

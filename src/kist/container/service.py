@@ -99,8 +99,9 @@ class ContainerService:
         """Takes over a connection whose head was sent; it is answered at the end, or at the removal."""
         self._lifecycle.add_waiter(self._find(name), WaitClient(descriptor, removed))
 
-    def check_attachable(self, name: str) -> bool:
-        """Whether it has a terminal. Raises Conflict with Docker's text."""
+    def check_attachable(self, name: str, keys: str) -> bool:
+        """Whether it has a terminal. Raises Conflict and InvalidParameter with Docker's texts."""
+        detach_keys(keys)
         machine = self._find(name)
         if machine.state.paused:
             raise Conflict(f"container {machine.id} is paused, unpause the container before attach")

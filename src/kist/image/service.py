@@ -301,12 +301,19 @@ class ImageService:
             for blob in (record.id, record.manifest, *record.blobs):
                 if blob and blob not in wanted:
                     self.content.remove(blob)
+            shared = {
+                chain_id(other.layers[:number])
+                for other in self._records.values()
+                for number in range(1, len(other.layers) + 1)
+            }
             for number in range(len(record.layers), 0, -1):
                 chain = chain_id(record.layers[:number])
+                if chain in shared:
+                    break
                 try:
                     self._snapshotter.remove(chain)
                 except (Conflict, NotFound):
-                    break  # another image or a container stands on it
+                    break  # a container stands on it
                 deleted.append(Deleted(deleted=chain))
             await asyncio.to_thread(self._snapshotter.collect)
         return deleted

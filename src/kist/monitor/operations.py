@@ -421,7 +421,11 @@ class MakeWorkingDirectory(NamedTuple):
         return f"make working directory {self.path}"
 
     def execute(self, context: Context) -> None:
-        os.close(path.make_directories(context.root, self.path))
+        try:
+            os.close(path.make_directories(context.root, self.path))
+        except NotADirectoryError:
+            context.problem = f"Cannot mkdir: {self.path} is not a directory"
+            raise
 
 
 class PivotRoot(NamedTuple):
@@ -515,7 +519,11 @@ class SetSysctl(NamedTuple):
 
     def execute(self, context: Context) -> None:
         name = self.key.replace(".", "/") if "/" not in self.key else self.key
-        descriptor = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            context.problem = f"open /proc/sys/{name}: {(error.strerror or '').lower()}"
+            raise
         try:
             if not path.is_proc(descriptor):
                 raise OSError(errno.EINVAL, "not on procfs", f"/proc/sys/{name}")
@@ -626,7 +634,12 @@ class ChangeDirectory(NamedTuple):
         return f"change directory to {self.path}"
 
     def execute(self, context: Context) -> None:
-        os.chdir(self.path)
+        try:
+            os.chdir(self.path)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            context.problem = f'chdir to cwd ("{self.path}") set in config.json failed: {reason}'
+            raise
         if not os.getcwd().startswith("/"):  # a descriptor of the host had been leaked into the path (CVE-2024-21626)
             raise OSError(errno.EPERM, "the working directory is outside of the container")
 
