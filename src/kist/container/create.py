@@ -78,11 +78,11 @@ def _missing_capabilities(engine: Engine) -> list[str]:
 
 def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
     """The engine's defaults where the request is silent, as Docker's inspect shows them."""
-    log_config = host.log_config
-    if log_config is None or not log_config.type:
-        log_config = LogConfig(engine.defaults.log_driver, dict(engine.defaults.log_options))
-    elif log_config.config is None:
-        log_config = LogConfig(log_config.type, {})
+    asked = host.log_config or LogConfig()
+    driver, options = asked.type or engine.defaults.log_driver, asked.config or {}
+    if driver == engine.defaults.log_driver:  # also what came without a driver, as `--log-opt` alone does
+        options = {**engine.defaults.log_options, **options}
+    log_config = LogConfig(driver, options)
     network_mode = host.network_mode or "default"
     ipc = host.ipc_mode or engine.host.ipc
     policy = host.restart_policy or RestartPolicy("no")
