@@ -187,7 +187,7 @@ def summary(record: ContainerRecord, sizes: tuple[int, int] | None) -> dict[str,
         "Ports": ports_summary(record),
     }
     if sizes is not None:
-        data["SizeRw"], data["SizeRootFs"] = sizes
+        data |= {name: size for name, size in zip(("SizeRw", "SizeRootFs"), sizes, strict=True) if size}
     return {
         **data,
         "Labels": record.config.labels or {},

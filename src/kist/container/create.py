@@ -42,6 +42,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     host = _adapt(engine, request.host_config)
     config = validate.validate_config(request.config)
     host, warnings = validate.validate_host_config(host, engine.limits)
+    host = _complete(engine, host)
     validate.validate_combination(config, host)
     validate.validate_networking(request.networks)
     _check_supported(engine, host)
@@ -74,6 +75,22 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
 def _missing_capabilities(engine: Engine) -> list[str]:
     return [name for name in caps.NAMES
             if name not in engine.host.capabilities]  # fmt: skip
+
+
+def _complete(engine: Engine, host: HostConfig) -> HostConfig:
+    """What follows from the request, as Docker keeps it."""
+    masked, readonly = host.masked_paths, host.readonly_paths
+    if not host.privileged:
+        masked = list(spec.MASKED_PATHS) if masked is None else masked
+        readonly = list(spec.READONLY_PATHS) if readonly is None else readonly
+    kill_disable = host.oom_kill_disable
+    return msgspec.structs.replace(
+        host,
+        masked_paths=masked,
+        readonly_paths=readonly,
+        memory_swap=host.memory_swap or 2 * host.memory,
+        oom_kill_disable=False if kill_disable is None and engine.limits.oom_kill_disable else kill_disable,
+    )
 
 
 def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
