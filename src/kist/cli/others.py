@@ -163,8 +163,8 @@ def df(context: Context, options: Parsed) -> int:
     total = found["LayersSize"]
     rows = [
         ("Images", len(images), sum(one["Id"] in used for one in images), total, min(unused, total)),
-        ("Containers", len(containers), len(containers) - len(idle), sum(one["SizeRw"] for one in containers),
-         sum(one["SizeRw"] for one in idle)),
+        ("Containers", len(containers), len(containers) - len(idle), sum(one.get("SizeRw", 0) for one in containers),
+         sum(one.get("SizeRw", 0) for one in idle)),
         ("Local Volumes", len(volumes), len(volumes) - len(loose), sum(one["UsageData"]["Size"] for one in volumes),
          sum(one["UsageData"]["Size"] for one in loose)),
         ("Build Cache", 0, 0, 0, 0),
