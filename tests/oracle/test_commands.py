@@ -162,6 +162,7 @@ def normal(text: str, engine: Kistd, place: Path) -> str:
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
     text = re.sub(r"(About an? \w+|Less than a second|\d+ (seconds?|minutes?|hours?|days?|weeks?))( ago)?", "AGE", text)
     text = re.sub(r"AGE +", "AGE ", text)
+    text = re.sub(r"[A-Z][a-z]{2} +\d+ \d\d:\d\d", "DATE", text)
     for pattern, replacement in _SINCE:
         text = re.sub(pattern, replacement, text, flags=re.M)
     text = re.sub(r"172\.17\.0\.(?!1\b)\d+", "ADDRESS", text)
