@@ -66,14 +66,14 @@ def test_capabilities_can_be_added_dropped_and_lifted(engine: Kistd) -> None:
 
 def test_a_user_without_capabilities_has_none(engine: Kistd) -> None:
     out = run(engine, "-u", "1000:2000", "busybox", "sh", "-c", "id; grep CapEff /proc/self/status; echo $HOME")
-    assert out.splitlines()[0] == "uid=1000 gid=2000"
+    assert out.splitlines()[0] == "uid=1000 gid=2000 groups=2000"
     assert out.splitlines()[1].split()[1] == "0000000000000000"
     assert out.splitlines()[2] == "/"
 
 
 def test_users_and_groups_come_from_the_images_files(engine: Kistd) -> None:
-    assert run(engine, "-u", "daemon", "busybox", "id").strip() == "uid=1(daemon) gid=1(daemon)"
-    assert "groups=10(wheel)" in run(engine, "busybox", "id")
+    assert run(engine, "-u", "daemon", "busybox", "id").strip() == "uid=1(daemon) gid=1(daemon) groups=1(daemon)"
+    assert "groups=0(root),10(wheel)" in run(engine, "busybox", "id")
     result = engine.docker("run", "--rm", "-u", "nosuch", "busybox", "true")
     assert result.status != 0
     assert "unable to find user nosuch: no matching entries in passwd file" in result.errors

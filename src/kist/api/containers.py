@@ -63,8 +63,7 @@ class Containers(Protocol):
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]: ...
     def wait_now(self, name: str, condition: str) -> int | None: ...
     def wait(self, name: str, descriptor: int, removed: bool) -> None: ...
-    def check_attachable(self, name: str) -> bool: ...
-    def check_detach_keys(self, keys: str) -> None: ...
+    def check_attachable(self, name: str, keys: str) -> bool: ...
     def attach(
         self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes
     ) -> None: ...
@@ -215,9 +214,8 @@ class ContainerRoutes:
         if not flag(request, "stream"):
             await self._past_output(request)
             return None
-        tty = self._containers.check_attachable(name)
         keys = request.query.get("detachKeys", "")
-        self._containers.check_detach_keys(keys)
+        tty = self._containers.check_attachable(name, keys)
         taken = await upgrade(request, tty=tty)
         streams = {stream: flag(request, stream) for stream in ("stdin", "stdout", "stderr")}
         self._containers.attach(
@@ -386,7 +384,8 @@ def _name_matches(pattern: str, name: str) -> bool:
 def _is_ancestor(record: ContainerRecord, value: str) -> bool:
     name = value if ":" in value or "@" in value else f"{value}:latest"
     digits = value.removeprefix("sha256:")
-    return record.image in (value, name) or record.image_id.removeprefix("sha256:").startswith(digits)
+    mine = record.image if ":" in record.image.rpartition("/")[2] or "@" in record.image else f"{record.image}:latest"
+    return mine in (value, name) or record.image_id.removeprefix("sha256:").startswith(digits)
 
 
 def _has_port(record: ContainerRecord, value: str, *, published: bool) -> bool:
@@ -395,5 +394,7 @@ def _has_port(record: ContainerRecord, value: str, *, published: bool) -> bool:
     if not first.isdigit() or (last and not last.isdigit()):
         raise InvalidParameter(f"invalid containerPort: {value}")
     wanted = {f"{number}/{protocol or 'tcp'}" for number in range(int(first), int(last or first) + 1)}
-    have = set(record.host_config.port_bindings or ()) if published else set(record.config.exposed_ports or ())
+    have = {f"{one.host_port}/{one.protocol}" for one in record.ports if record.state.alive}
+    if not published:
+        have = set(record.config.exposed_ports or ())
     return bool(wanted & have)

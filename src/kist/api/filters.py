@@ -10,8 +10,8 @@ from kist.model.errors import InvalidParameter
 Filters = dict[str, list[str]]
 
 
-def parse_filters(request: Request, accepted: frozenset[str], prefix: str = "") -> Filters:
-    """Raises InvalidParameter with Docker's texts; `prefix` stands before those about the form."""
+def parse_filters(request: Request, accepted: frozenset[str] | None, prefix: str = "") -> Filters:
+    """Raises InvalidParameter with Docker's texts; `prefix` stands before those about the form. None: all names."""
     text = request.query.get("filters", "")
     if not text:
         return {}
@@ -30,7 +30,7 @@ def parse_filters(request: Request, accepted: frozenset[str], prefix: str = "") 
         else:
             raise InvalidParameter(f"{prefix}invalid filter")
     for key in found:
-        if key not in accepted:
+        if accepted is not None and key not in accepted:
             raise InvalidParameter(f"invalid filter '{key}'")
     return found
 

@@ -42,6 +42,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     host = _adapt(engine, request.host_config)
     config = validate.validate_config(request.config)
     host, warnings = validate.validate_host_config(host, engine.limits)
+    host = _complete(engine, host)
     validate.validate_combination(config, host)
     validate.validate_networking(request.networks)
     _check_supported(engine, host)
@@ -51,8 +52,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
         _check_platform(image, config.image, request.platform)
     merged = merge.merge_config(config, image.container_config if image else None)
     container_id = new_id()
-    hostname = merged.hostname or (os.uname().nodename if host.uts_mode == "host" or host.network_mode == "host"
-                                   else container_id[:12])  # fmt: skip
+    hostname = merged.hostname or (os.uname().nodename if host.network_mode == "host" else container_id[:12])
     merged = msgspec.structs.replace(merged, hostname=hostname)
     mounts = mount_points(engine, merged, host)
     name = engine.index.reserve(name, container_id)
@@ -77,13 +77,29 @@ def _missing_capabilities(engine: Engine) -> list[str]:
             if name not in engine.host.capabilities]  # fmt: skip
 
 
+def _complete(engine: Engine, host: HostConfig) -> HostConfig:
+    """What follows from the request, as Docker keeps it."""
+    masked, readonly = host.masked_paths, host.readonly_paths
+    if not host.privileged:
+        masked = list(spec.MASKED_PATHS) if masked is None else masked
+        readonly = list(spec.READONLY_PATHS) if readonly is None else readonly
+    kill_disable = host.oom_kill_disable
+    return msgspec.structs.replace(
+        host,
+        masked_paths=masked,
+        readonly_paths=readonly,
+        memory_swap=host.memory_swap or 2 * host.memory,
+        oom_kill_disable=False if kill_disable is None and engine.limits.oom_kill_disable else kill_disable,
+    )
+
+
 def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
     """The engine's defaults where the request is silent, as Docker's inspect shows them."""
-    log_config = host.log_config
-    if log_config is None or not log_config.type:
-        log_config = LogConfig(engine.defaults.log_driver, dict(engine.defaults.log_options))
-    elif log_config.config is None:
-        log_config = LogConfig(log_config.type, {})
+    asked = host.log_config or LogConfig()
+    driver, options = asked.type or engine.defaults.log_driver, asked.config or {}
+    if driver == engine.defaults.log_driver:  # also what came without a driver, as `--log-opt` alone does
+        options = {**engine.defaults.log_options, **options}
+    log_config = LogConfig(driver, options)
     network_mode = host.network_mode or "default"
     ipc = host.ipc_mode or engine.host.ipc
     policy = host.restart_policy or RestartPolicy("no")
@@ -167,21 +183,29 @@ def security_profile_compiles(text: str, engine: Engine, host: HostConfig) -> No
     seccomp.user_program(text, from_capabilities)
 
 
+def _exists(engine: Engine, network: str) -> bool:
+    try:
+        engine.networks.get(network)
+    except NotFound:
+        return False
+    return True
+
+
 def _check_network_mode(engine: Engine, host: HostConfig) -> None:
+    """What is not there is told at the start, as a name may be made until then. Clients take a 404 for the image's."""
     mode = host.network_mode
     if mode in ("bridge", "host", "none"):
         return
-    if mode.startswith("container:"):
-        engine.index.find(mode.partition(":")[2])
-        return
-    engine.networks.get(mode)
+    if not mode.startswith("container:") and _exists(engine, mode):
+        raise NotSupported(f"network {mode} is not supported by this engine yet")
 
 
 def _check_endpoints(engine: Engine, host: HostConfig, endpoints: dict[str, EndpointSettings] | None) -> None:
     """Settings are taken for the one network a container has. Raises NotFound, NotSupported."""
     for name in endpoints or ():
         if name not in ("default", host.network_mode) and not host.network_mode.startswith("container:"):
-            engine.networks.get(name)
+            if not _exists(engine, name):
+                continue
             raise NotSupported(
                 f"a container cannot be connected to network {name} beside {host.network_mode}: several networks are "
                 f"not supported by this engine yet"

@@ -7,6 +7,8 @@ from kist.runtime.supervisor import LaunchFailed
 
 NOT_FOUND, NOT_EXECUTABLE, UNKNOWN = 127, 126, 128
 _NOT_FOUND_WORDS = ("executable file not found", "no such file or directory", "system cannot find the file specified")
+# What dockerd itself finds out, before any runtime: said without the runtime's words in front.
+_DAEMONS_OWN = ("unable to find ", "uids and gids must be", "Cannot mkdir: ")
 _NOT_EXECUTABLE_WORDS = ("permission denied", "is a directory", "exec format error", "not a directory")
 
 
@@ -29,7 +31,7 @@ def _reason(failure: LaunchFailed) -> str:
 def start_error(failure: LaunchFailed) -> tuple[KistError, int]:
     """The error of `start` and the container's exit code."""
     reason = _reason(failure)
-    if reason.startswith("unable to find "):  # a user or group: dockerd says so without any prefix
+    if reason.startswith(_DAEMONS_OWN):
         return KistError(reason), NOT_EXECUTABLE
     text = (
         "failed to create task for container: failed to create shim task: OCI runtime create failed: "
@@ -43,7 +45,7 @@ def exec_error(failure: LaunchFailed) -> tuple[KistError, int]:
     """The error of an exec and its exit code."""
     reason = _reason(failure)
     code = _classify(reason)
-    if reason.startswith("unable to find "):
+    if reason.startswith(_DAEMONS_OWN):
         return KistError(reason), NOT_EXECUTABLE
     text = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
     return (KistError(text) if code == UNKNOWN else InvalidParameter(text)), code

@@ -33,7 +33,9 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
     ports: tuple[PublishedPort, ...] = ()
     try:
         if endpoint is not None:
-            ports = engine.networks.publish(machine.id, endpoint, record.config, asked, engine.defaults.publish_address)
+            ports = engine.networks.publish(
+                machine.id, record.name, endpoint, record.config, asked, engine.defaults.publish_address
+            )
         files = _write_files(engine, machine, endpoint)
         program, flags = _filter(engine, machine)
         spec = build_spec(record, engine.host, joined, files, f"{engine.exec_root}/rootfs")
@@ -65,7 +67,10 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
 
 def _attach(engine: Engine, machine: Machine) -> tuple[Endpoint | None, Link | None]:
     record = machine.record
-    if record.host_config.network_mode != "bridge" or record.config.network_disabled:
+    mode = record.host_config.network_mode
+    if mode not in ("bridge", "host", "none") and not mode.startswith("container:"):
+        engine.networks.get(mode)  # raises NotFound: a network that is there was refused when the container was made
+    if mode != "bridge" or record.config.network_disabled:
         return None, None
     settings = record.networks.get("bridge") or record.networks.get("default")
     mac = (settings.mac_address if settings else "") or record.config.mac_address

@@ -100,15 +100,17 @@ class ContainerService:
         """Takes over a connection whose head was sent; it is answered at the end, or at the removal."""
         self._lifecycle.add_waiter(self._find(name), WaitClient(descriptor, removed))
 
-    def check_attachable(self, name: str) -> bool:
-        """Whether it has a terminal. Raises Conflict with Docker's text."""
+    def check_attachable(self, name: str, keys: str) -> bool:
+        """Whether it has a terminal. Raises Conflict and InvalidParameter with Docker's texts."""
+        self._check_detach_keys(keys)
         machine = self._find(name)
         machine.check_controllable()
         if machine.state.paused:
             raise Conflict(f"container {machine.id} is paused, unpause the container before attach")
         return machine.record.config.tty
 
-    def check_detach_keys(self, keys: str) -> None:
+    @staticmethod
+    def _check_detach_keys(keys: str) -> None:
         """Raises InvalidParameter with Docker's text."""
         try:
             detach_keys(keys)

@@ -49,7 +49,7 @@ def top(engine: Engine, machine: Machine, arguments: str) -> Top:
         process = _read(pid, boot)
         if process is not None:
             rows.append(tuple(_COLUMNS[column](process) for column in columns))
-    return Top(tuple(columns), tuple(rows))
+    return Top(tuple(_TITLES.get(column, column) for column in columns), tuple(rows))
 
 
 def parse_arguments(text: str) -> list[str]:
@@ -59,8 +59,9 @@ def parse_arguments(text: str) -> list[str]:
     while words:
         word = words.pop(0)
         bare = word.lstrip("-")
-        if bare.startswith("o"):
-            fields = bare[1:].lstrip("=") or (words.pop(0) if words else "")
+        flags, o, fields = bare.partition("o")
+        if o and not flags.strip("eAaxw") and word.startswith(("-", "o")):
+            fields = fields.lstrip("=") or (words.pop(0) if words else "")
             columns += [_field(field.partition("=")[0]) for field in fields.split(",") if field]
         elif bare in ("ef", "fe", "f"):
             columns = columns or ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
@@ -87,7 +88,7 @@ def parse_arguments(text: str) -> list[str]:
 
 
 def _field(name: str) -> str:
-    titles = {"cmd": "CMD", "comm": "COMMAND", "args": "COMMAND", "etime": "ELAPSED", "uid": "UID", "user": "USER",
+    titles = {"cmd": "CMD", "comm": "COMM", "args": "COMMAND", "etime": "ELAPSED", "uid": "UID", "user": "USER",
               "pcpu": "%CPU", "pmem": "%MEM", "stat": "STAT", "tty": "TT", "tname": "TTY"}  # fmt: skip
     title = titles.get(name, name.upper())
     if title not in _COLUMNS:
@@ -178,4 +179,6 @@ _COLUMNS: dict[str, Callable[[_Process], str]] = {
     "TIME": lambda one: _duration(one.cpu),
     "CMD": lambda one: one.command,
     "COMMAND": lambda one: one.command,
+    "COMM": lambda one: one.name,
 }
+_TITLES = {"COMM": "COMMAND"}  # ps calls both so, the name and the arguments

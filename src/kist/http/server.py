@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import select
@@ -17,6 +18,7 @@ import msgspec
 
 log = logging.getLogger(__name__)
 _HIGH_WATER = 1 << 18  # bytes of a request's body that wait for the handler before reading pauses
+_LINGER, _DISCARDED = 5.0, 1 << 20  # seconds and bytes of a body that is not wanted
 _MAX_HEAD = 1 << 16
 _HEAD_SECONDS = 300.0  # dockerd's: a head that is sent drop by drop does not hold a connection for ever
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -338,6 +340,8 @@ class Connection(asyncio.Protocol):
 
     async def _finish(self, request: Request) -> None:
         """After an answer: the connection ends, or the next request of it is read."""
+        if not self._raw and not request._complete:
+            await self._discard(request)
         if self._raw or not self._keep_alive or not request._complete:
             if self._transport is not None:
                 self._transport.close()
@@ -348,6 +352,16 @@ class Connection(asyncio.Protocol):
             self.data_received(data)
         if not self._pipelined:
             self.resume()
+
+    async def _discard(self, request: Request) -> None:
+        """A body nobody read: closed on at once, a client that still sends would get an error for its answer."""
+        read = 0
+        with contextlib.suppress(TimeoutError, ClientGone):
+            async with asyncio.timeout(_LINGER):
+                async for chunk in request.chunks():
+                    read += len(chunk)
+                    if read > _DISCARDED:
+                        return
 
     def head(self, status: int, headers: Mapping[str, str], request: Request) -> bytes:
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}"]

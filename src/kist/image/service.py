@@ -318,12 +318,19 @@ class ImageService:
             self._emit("delete", record.id, record.id)
             deleted = [Deleted(deleted=record.id)]
             self._discard(record.id, record.manifest, *record.blobs)
+            shared = {
+                chain_id(other.layers[:number])
+                for other in self._records.values()
+                for number in range(1, len(other.layers) + 1)
+            }
             for number in range(len(record.layers), 0, -1):
                 chain = chain_id(record.layers[:number])
+                if chain in shared:
+                    break
                 try:
                     self._snapshotter.remove(chain)
                 except (Conflict, NotFound):
-                    break  # another image or a container stands on it
+                    break  # a container stands on it
                 deleted.append(Deleted(deleted=chain))
             await asyncio.to_thread(self._snapshotter.collect)
         return deleted

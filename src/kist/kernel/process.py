@@ -88,6 +88,9 @@ _IGNORED_BY_PYTHON = (
 # The functions below the signal module's, with plain numbers: its own go through half of the enum module.
 _DEFAULT, _SET_MASK = int(signal.SIG_DFL), int(signal.SIG_SETMASK)
 _CLOSE_RANGE_CLOEXEC = 4  # linux/close_range.h
+_SYS_RT_SIGACTION = 13 if os.uname().machine == "x86_64" else 134
+_DEFAULT_ACTION = bytes(32)  # struct kernel_sigaction: SIG_DFL, no flags, no mask
+_OTHERS = [number for number in range(1, 65) if number not in (signal.SIGKILL, signal.SIGSTOP, *_IGNORED_BY_PYTHON)]
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
@@ -110,10 +113,21 @@ def close_on_exec_from(first: int) -> None:
     syscall(SYS_CLOSE_RANGE, first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC, call="close_range cloexec")
 
 
+def reset_foreign_signals() -> None:
+    """The default disposition of every signal that Python does not use itself, for all processes that come of this one.
+
+    posix_spawn(3) of glibc ignores its own 32 and 33, a shell SIGQUIT of what it starts behind itself. The C library
+    lets nobody touch 32 and 33: hence the system call.
+    """
+    for number in _OTHERS:
+        syscall(_SYS_RT_SIGACTION, number, _DEFAULT_ACTION, None, 8, call="rt_sigaction", path=number)
+
+
 def reset_inherited_state() -> None:
     """What survives exec(2) and was Python's or the daemon's: signal dispositions, mask, umask, affinity is kept.
 
-    Python ignores SIGPIPE and SIGXFSZ; a program that inherits that does not die when its reader does.
+    Python ignores SIGPIPE and SIGXFSZ; a program that inherits that does not die when its reader does. The other
+    signals were reset when the zygote started.
     """
     for number in _IGNORED_BY_PYTHON:
         _signal.signal(number, _DEFAULT)

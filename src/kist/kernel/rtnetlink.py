@@ -18,11 +18,11 @@ from kist.kernel.netlink import attribute, nested
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_TXQLEN, IFLA_LINKINFO = 1, 3, 4, 10, 13, 18
 IFLA_NET_NS_PID, IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_EXT_MASK = 19, 20, 28, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER, IFLA_BRPORT_MODE = 1, 4
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
@@ -85,6 +85,7 @@ class RouteSocket:
         """
         peer = _ifinfomsg() + attribute(IFLA_IFNAME, peer_name.encode() + b"\0")
         peer += attribute(IFLA_ADDRESS, _mac(peer_mac)) + attribute(IFLA_MTU, struct.pack("=I", mtu))
+        peer += attribute(IFLA_TXQLEN, struct.pack("=I", 0))
         peer += attribute(netns[0], struct.pack("=I", netns[1]))
         data = attribute(IFLA_INFO_KIND, b"veth") + nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, peer))
         name = attribute(IFLA_IFNAME, host_name.encode() + b"\0")
@@ -173,6 +174,9 @@ class RouteSocket:
         body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
         if family == socket.AF_INET6:  # nobody else can have it: skip the second of duplicate address detection
             body += attribute(IFA_FLAGS, struct.pack("=I", IFA_F_NODAD))
+        elif int(prefix) < 31:
+            hosts = (1 << 32 - int(prefix)) - 1
+            body += attribute(IFA_BROADCAST, struct.pack(">I", int.from_bytes(packed, "big") | hosts))
         return RTM_NEWADDR, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body
 
     @staticmethod

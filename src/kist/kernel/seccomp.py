@@ -4,6 +4,7 @@ The program is a binary search over ranges of system call numbers, one section a
 instructions instead of hundreds. What a rule says about arguments is checked in the leaf of its call. The semantics
 are libseccomp's as runc uses it: rules of a call are alternatives, a rule without arguments beats those with, an
 unknown name is left out, and calls newer than every call the rules name answer ENOSYS, so that a program falls back.
+Where arguments have 32 bits only the low halves count: who calls by int $0x80 from 64-bit code chooses the high ones.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _ARCHES: dict[str, tuple[int, dict[str, int], int]] = {
     "SCMP_ARCH_X86": (0x40000003, syscalls.X86, 0),
     "SCMP_ARCH_AARCH64": (0xC00000B7, syscalls.AARCH64, 0),
 }
+_NARROW = frozenset({"SCMP_ARCH_X86", "SCMP_ARCH_X32"})  # arguments of 32 bits
 # linux/bpf_common.h
 _LD_ABS, _JA, _JEQ, _JGT, _JGE, _RET, _AND = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06, 0x54
 _NR, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data
@@ -71,6 +73,7 @@ class _Leaf(NamedTuple):
 
     conditional: tuple[tuple[tuple[Argument, ...], int], ...]
     otherwise: int
+    narrow: bool = False  # compares 32 bits; said only where there is something to compare
 
 
 def action(name: str, errno_return: int | None) -> int:
@@ -89,7 +92,7 @@ def compile_filter(architectures: Iterable[str], default: int, rules: Sequence[R
         if name not in _ARCHES:
             continue
         audit, table, offset = _ARCHES[name]
-        leaves = _leaves(table, offset, default, rules)
+        leaves = _leaves(table, offset, default, rules, name in _NARROW)
         sections.setdefault(audit, {}).update(leaves)
         limits.setdefault(audit, []).append((offset, max(leaves, default=offset)))
     code: Code = [(_LD_ABS, 0, 0, _ARCH)]
@@ -102,7 +105,9 @@ def compile_filter(architectures: Iterable[str], default: int, rules: Sequence[R
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def _leaves(table: Mapping[str, int], offset: int, default: int, rules: Sequence[Rule]) -> dict[int, _Leaf]:
+def _leaves(
+    table: Mapping[str, int], offset: int, default: int, rules: Sequence[Rule], narrow: bool
+) -> dict[int, _Leaf]:
     plain: dict[int, int] = {}
     conditional: dict[int, list[tuple[tuple[Argument, ...], int]]] = {}
     for rule in rules:
@@ -119,7 +124,7 @@ def _leaves(table: Mapping[str, int], offset: int, default: int, rules: Sequence
     leaves = {number: _Leaf((), value) for number, value in plain.items()}
     for number, alternatives in conditional.items():
         if number not in plain:
-            leaves[number] = _Leaf(tuple(alternatives), default)
+            leaves[number] = _Leaf(tuple(alternatives), default, narrow)
     return leaves
 
 
@@ -159,7 +164,7 @@ def _leaf(leaf: _Leaf) -> Code:
     for arguments, value in leaf.conditional:
         body: Code = [(_RET, 0, 0, value)]
         for argument in reversed(arguments):
-            body = _compare(argument, len(body)) + body
+            body = (_compare_narrow if leaf.narrow else _compare)(argument, len(body)) + body
         code += body
     return [*code, (_RET, 0, 0, leaf.otherwise)]
 
@@ -210,6 +215,18 @@ def _compare(argument: Argument, skip: int) -> Code:
         (_LD_ABS, 0, 0, low),
         (last, skip, 0, value_low),
     ]
+
+
+def _compare_narrow(argument: Argument, skip: int) -> Code:
+    """The same for 32 bits."""
+    value, operator = argument.value & 0xFFFFFFFF, argument.operator
+    load: Code = [(_LD_ABS, 0, 0, _ARGS + 8 * argument.number)]
+    if operator == "MASKED_EQ":
+        return [*load, (_AND, 0, 0, value), (_JEQ, 0, skip, argument.value_two & 0xFFFFFFFF)]
+    if operator in ("NE", "LT", "LE"):
+        opposite = {"NE": _JEQ, "LT": _JGE, "LE": _JGT}[operator]
+        return [*load, (opposite, skip, 0, value)]
+    return [*load, ({"EQ": _JEQ, "GT": _JGT, "GE": _JGE}[operator], 0, skip, value)]
 
 
 class sock_fprog(ctypes.Structure):

@@ -33,6 +33,7 @@ def tell(sync: socket.socket | None, operation: str, problem: str, error: BaseEx
     number = error.errno if isinstance(error, OSError) and error.errno else 0
     if isinstance(error, OSError):
         words = error.strerror or os.strerror(number)
+        words = words[:1].lower() + words[1:]  # as Go has them, and Docker's clients look for
         if error.filename:
             words = f"{error.filename}: {words}"
     else:

@@ -213,6 +213,27 @@ class ConfigureLink(NamedTuple):
             route.configure(self.name, self.addresses, self.gateways)
 
 
+class DisableIPv6(NamedTuple):
+    """On a link without an IPv6 address, before it is up: a link-local address would reach past the IPv4 network."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"disable IPv6 on {self.name}"
+
+    def execute(self, context: Context) -> None:
+        try:
+            descriptor = os.open(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # a kernel without IPv6
+            return
+        try:
+            if not path.is_proc(descriptor):
+                raise OSError(errno.EINVAL, "not on procfs", self.describe())
+            os.write(descriptor, b"1")
+        finally:
+            os.close(descriptor)
+
+
 class RaiseLoopback(NamedTuple):
     def describe(self) -> str:
         return "raise lo"
@@ -263,7 +284,7 @@ class MountRoot(NamedTuple):
 
 
 class MountInside(NamedTuple):
-    """A new file system at a path of the container; with `copy_up` a tmpfs that begins with what it covers."""
+    """A new file system at a path of the container. A tmpfs without a mode takes that of the directory it covers."""
 
     fstype: str
     source: str
@@ -275,7 +296,10 @@ class MountInside(NamedTuple):
         return f"mount {self.fstype} at {self.target} ({','.join(self.options)})"
 
     def execute(self, context: Context) -> None:
-        tree = mount.detached_mount(self.fstype, self.source, self.options, self.attributes)
+        options = self.options
+        if self.fstype == "tmpfs" and not any(word.startswith("mode=") for word in options):
+            options = [*options, *self._mode_there(context)]
+        tree = mount.detached_mount(self.fstype, self.source, options, self.attributes)
         try:
             place = path.make_mountpoint(context.root, self.target, directory=True)
             try:
@@ -284,6 +308,16 @@ class MountInside(NamedTuple):
                 os.close(place)
         finally:
             os.close(tree)
+
+    def _mode_there(self, context: Context) -> list[str]:
+        try:
+            place = path.open_in_root(context.root, self.target, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            return [f"mode={os.fstat(place).st_mode & 0o7777:04o}"]
+        finally:
+            os.close(place)
 
 
 class RemountInside(NamedTuple):
@@ -366,13 +400,18 @@ class MakeDevice(NamedTuple):
 
 
 class MakeLink(NamedTuple):
+    """`optional`: only where the host has the target."""
+
     target: str
     path: str
+    optional: bool = False
 
     def describe(self) -> str:
         return f"link {self.path} to {self.target}"
 
     def execute(self, context: Context) -> None:
+        if self.optional and not os.path.exists(self.target):
+            return
         parent, _, name = self.path.rpartition("/")
         directory = path.make_directories(context.root, parent)
         try:
@@ -390,7 +429,11 @@ class MakeWorkingDirectory(NamedTuple):
         return f"make working directory {self.path}"
 
     def execute(self, context: Context) -> None:
-        os.close(path.make_directories(context.root, self.path))
+        try:
+            os.close(path.make_directories(context.root, self.path))
+        except NotADirectoryError:
+            context.problem = f"Cannot mkdir: {self.path} is not a directory"
+            raise
 
 
 class PivotRoot(NamedTuple):
@@ -441,7 +484,7 @@ class MaskPath(NamedTuple):
             return
         try:
             if stat.S_ISDIR(os.fstat(place).st_mode):
-                tree = mount.detached_mount("tmpfs", "tmpfs", ["size=0k"], const.MOUNT_ATTR_RDONLY)
+                tree = mount.detached_mount("tmpfs", "tmpfs", ["ro"], const.MOUNT_ATTR_RDONLY)
             else:
                 tree = mount.open_tree("/dev/null", const.OPEN_TREE_CLONE)
             try:
@@ -484,7 +527,11 @@ class SetSysctl(NamedTuple):
 
     def execute(self, context: Context) -> None:
         name = self.key.replace(".", "/") if "/" not in self.key else self.key
-        descriptor = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            context.problem = f"open /proc/sys/{name}: {(error.strerror or '').lower()}"
+            raise
         try:
             if not path.is_proc(descriptor):
                 raise OSError(errno.EINVAL, "not on procfs", f"/proc/sys/{name}")
@@ -599,7 +646,12 @@ class ChangeDirectory(NamedTuple):
         return f"change directory to {self.path}"
 
     def execute(self, context: Context) -> None:
-        os.chdir(self.path)
+        try:
+            os.chdir(self.path)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            context.problem = f'chdir to cwd ("{self.path}") set in config.json failed: {reason}'
+            raise
         if not os.getcwd().startswith("/"):  # a descriptor of the host had been leaked into the path (CVE-2024-21626)
             raise OSError(errno.EPERM, "the working directory is outside of the container")
 
@@ -776,7 +828,8 @@ OPERATIONS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         MakeCgroup, WriteControl, WriteIdMaps, MakeVeth, JoinCgroup, Unshare, JoinNamespace,
-        AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, ConfigureLink, RaiseLoopback, IsolateMounts, MountRoot,
+        AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback, IsolateMounts,
+        MountRoot,
         MountInside, RemountInside, BindInside, MakeDevice, MakeLink,
         MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,
         MaskPath, ReadonlyPath, SetSysctl, OpenConsole, NewSession, OwnStreams, SetRlimit, SetOomScore, JoinKeyring,

@@ -55,6 +55,8 @@ def resolve(spec: str, extra: list[str], passwd: bytes, group: bytes) -> Identit
         number = _group(one, rows)
         if number not in groups:
             groups.append(number)
+    if gid not in groups:  # or leaving the primary group by a setgid program would lift denials for it (CVE-2022-36109)
+        groups.insert(0, gid)
     return Identity(uid, gid, groups, home)
 
 

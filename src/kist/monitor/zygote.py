@@ -38,6 +38,7 @@ def main(cgroup_name: str, nofile: tuple[int, int]) -> None:
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
     process.set_name("kist-zygote")
+    process.reset_foreign_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps monitors

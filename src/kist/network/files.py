@@ -45,7 +45,10 @@ def _is_loopback(text: str) -> bool:
 
 
 def hosts(hostname: str, domainname: str, address: str, extra: Sequence[str], gateway: str) -> str:
-    """`extra` are `name:address` as --add-host has them; `host-gateway` is the bridge's address."""
+    """`extra` are `name:address` as --add-host has them; `host-gateway` is the bridge's address.
+
+    A name with dots, in one piece or with a domain, is there in full and by its first part.
+    """
     lines = [
         "127.0.0.1\tlocalhost",
         "::1\tlocalhost ip6-localhost ip6-loopback",
@@ -58,6 +61,7 @@ def hosts(hostname: str, domainname: str, address: str, extra: Sequence[str], ga
         name, _, where = entry.partition(":")
         lines.append(f"{gateway if where == 'host-gateway' else where}\t{name}")
     if address:
-        names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
-        lines.append(f"{address}\t{names}")
+        full = f"{hostname}.{domainname}" if domainname else hostname
+        bare, dot, _ = full.partition(".")
+        lines.append(f"{address}\t{full} {bare}" if dot else f"{address}\t{full}")
     return "\n".join(lines) + "\n"

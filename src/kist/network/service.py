@@ -231,7 +231,13 @@ class NetworkService:
             self._allocator.release(endpoint.address)
 
     def publish(
-        self, container_id: str, endpoint: Endpoint, config: ContainerConfig, host: HostConfig, address: str
+        self,
+        container_id: str,
+        name: str,
+        endpoint: Endpoint,
+        config: ContainerConfig,
+        host: HostConfig,
+        address: str,
     ) -> tuple[PublishedPort, ...]:
         """Makes the ports of a container reachable through the host. Raises KistError when one is taken."""
         wanted = wanted_ports(config, host, address)
@@ -242,7 +248,7 @@ class NetworkService:
         except KistError as error:
             raise KistError(
                 f"failed to set up container networking: driver failed programming external connectivity on endpoint "
-                f"{container_id[:12]} ({endpoint.id}): {error.message}"
+                f"{name} ({endpoint.id}): {error.message}"
             ) from error
         self._addresses[container_id] = endpoint.address
         try:

@@ -54,7 +54,6 @@ _SYMLINKS = (
     ("/proc/self/fd/1", "dev/stdout"),
     ("/proc/self/fd/2", "dev/stderr"),
     ("pts/ptmx", "dev/ptmx"),
-    ("/proc/kcore", "dev/core"),
 )
 
 
@@ -224,6 +223,8 @@ def _mount(mount: oci.Mount) -> do.Operation:
         recursive = "rbind" in mount.options
         deep = "rro" in mount.options
         return do.BindInside(mount.source, target, recursive, attributes, deep, propagation)
+    if mount.type == "sysfs" and attributes & const.MOUNT_ATTR_RDONLY:
+        options = [*options, "ro"]  # the file system of this network namespace, not only this mount of it
     return do.MountInside(mount.type, mount.source, options, attributes, target)
 
 
@@ -261,6 +262,7 @@ def _devices(spec: oci.Spec) -> list[do.Operation]:
             do.MakeDevice(name, kind, device.major, device.minor, device.file_mode & 0o7777, device.uid, device.gid)
         )
     found += [do.MakeLink(target, name) for target, name in _SYMLINKS]
+    found.append(do.MakeLink("/proc/kcore", "dev/core", True))
     return found
 
 
@@ -276,6 +278,8 @@ def _identity(spec: oci.Spec, own: set[str]) -> list[do.Operation]:
 def _network(request: LaunchRequest) -> list[do.Operation]:
     found: list[do.Operation] = []
     for link in request.links:
+        if not any(":" in address for address in link.addresses):
+            found.append(do.DisableIPv6(link.name))
         gateways = [gateway for gateway in (link.gateway4, link.gateway6) if gateway]
         found.append(do.ConfigureLink(link.name, list(link.addresses), gateways))
     if not request.links and request.loopback:

@@ -26,7 +26,18 @@ MASKED_PATHS = (
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _NODES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))
-_ALLOWED_NODES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2))
+_ALLOWED_NODES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200))  # the last is net/tun
+_IPC_SYSCTLS = frozenset({
+    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+})  # fmt: skip
+_TMPFS_VALUES = frozenset({"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"})
+_TMPFS_FLAGS = frozenset({
+    "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "mand",
+    "nomand", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
+    "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "bind", "rbind",
+    "remount",
+})  # fmt: skip
 _QUIET = ("nosuid", "noexec", "nodev")
 
 
@@ -170,6 +181,8 @@ def _sysctls(asked: HostConfig, host: Host, id_map: tuple[int, int] | None) -> d
         if id_map is None and host.ping_sysctls:
             found["net.ipv4.ping_group_range"] = "0 2147483647"
         found["net.ipv4.ip_unprivileged_port_start"] = "0"
+    for key in asked.sysctls or {}:
+        _check_sysctl(key, asked)
     return {**found, **(asked.sysctls or {})}
 
 
@@ -177,6 +190,23 @@ def _interface_sysctls(record: ContainerRecord) -> dict[str, str]:
     """Of the one interface a container of this engine can have."""
     settings = record.networks.get(record.host_config.network_mode)
     return endpoint_sysctls.parse(settings, "eth0") if settings is not None else {}
+
+
+def _check_sysctl(key: str, asked: HostConfig) -> None:
+    """What is not of a namespace of the container's own would be the host's. Raises InvalidParameter."""
+    name = key.replace("/", ".")
+    if name.startswith("net."):
+        own, reason = asked.network_mode != "host", "not allowed in host network namespace"
+    else:
+        of_ipc = name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")
+        own = (of_ipc and asked.ipc_mode != "host") or (name == "kernel.domainname" and asked.uts_mode != "host")
+        reason = "is not in a separate kernel namespace"
+    if own:
+        return
+    raise InvalidParameter(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+        f'sysctl "{key}" {reason}'
+    )
 
 
 # --- mounts ---
@@ -196,12 +226,16 @@ def _mounts(
     found = [mount for mount in _default_mounts(asked, host, writable_cgroups, shm_path)
              if mount.destination not in user
              and not ("/dev" in user and mount.destination.startswith("/dev/"))]  # fmt: skip
-    for target, source in files.items():
-        if target not in user:
-            found.append(oci.Mount(target, "bind", source, ("rbind", "rprivate")))
     if with_init:
         found.append(oci.Mount(INIT_PATH, "bind", host.init_binary, ("bind", "ro")))
-    found += [_user_mount(mount) for mount in sorted(record.mounts, key=lambda mount: mount.destination.count("/"))]
+    own = [_user_mount(mount) for mount in record.mounts]
+    own += [
+        oci.Mount(target, "bind", source, ("rbind", "rprivate"))
+        for target, source in files.items()
+        if target not in user
+    ]
+    # the deeper the later: /etc/hosts is there even where a volume is mounted at /etc
+    found += sorted(own, key=lambda mount: mount.destination.rstrip("/").count("/"))
     if asked.readonly_rootfs:
         keep = {"/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", *user}
         found = [
@@ -239,10 +273,13 @@ def _default_mounts(asked: HostConfig, host: Host, writable_cgroups: bool, shm_p
 def _user_mount(mount: MountPoint) -> oci.Mount:
     if mount.type == "tmpfs":
         words = tuple(mount.options)
+        for word in words:
+            key, equals, value = word.partition("=")
+            if word and key not in (_TMPFS_VALUES if equals else _TMPFS_FLAGS):
+                told = f'"{key}" "{value}"' if equals else f'"{key}"'
+                raise InvalidParameter(f"invalid tmpfs option [{told}]")
         given = {word.partition("=")[0] for word in words}
         defaults = [word for word in _QUIET if word.removeprefix("no") not in given and word not in given]
-        if "mode" not in given:
-            defaults.append("mode=1777")
         return oci.Mount(mount.destination, "tmpfs", "tmpfs", (*defaults, *words))
     options = ["rbind" if mount.recursive else "bind"]
     if not mount.rw:

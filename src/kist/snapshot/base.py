@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -20,6 +21,7 @@ from kist.snapshot.contract import SnapshotRecord, Usage
 _INIT_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "dev/mqueue", "etc", "proc", "sys")
 _REMOVED = "removed-"
 _INIT_FILES = (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf")
+_INIT_LINKS = (("/proc/mounts", "etc/mtab"),)
 
 
 class RecordStore(Protocol):
@@ -166,6 +168,9 @@ class DirectoryDriver:
         for name in _INIT_FILES:
             with open(f"{self.init_directory}/{name}", "ab"):
                 os.chmod(f"{self.init_directory}/{name}", 0o755 if name == ".dockerenv" else 0o644)
+        for target, name in _INIT_LINKS:
+            with contextlib.suppress(FileExistsError):
+                os.symlink(target, f"{self.init_directory}/{name}")
 
 
 def tree_usage(directory: str) -> Usage:

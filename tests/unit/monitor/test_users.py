@@ -13,13 +13,13 @@ GROUP = b"root:x:0:\nwheel:x:10:root,ann\nann:x:1001:\nextra:x:77:\n"
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("", Identity(0, 0, [10], "/root")),
-        ("root", Identity(0, 0, [10], "/root")),
-        ("ann", Identity(1000, 1001, [10], "/home/ann")),
-        ("1000", Identity(1000, 1001, [10], "/home/ann")),
-        ("ann:extra", Identity(1000, 77, [], "/home/ann")),
-        ("4242", Identity(4242, 0, [], "/")),
-        ("4242:4343", Identity(4242, 4343, [], "/")),
+        ("", Identity(0, 0, [0, 10], "/root")),
+        ("root", Identity(0, 0, [0, 10], "/root")),
+        ("ann", Identity(1000, 1001, [1001, 10], "/home/ann")),
+        ("1000", Identity(1000, 1001, [1001, 10], "/home/ann")),
+        ("ann:extra", Identity(1000, 77, [77], "/home/ann")),
+        ("4242", Identity(4242, 0, [0], "/")),
+        ("4242:4343", Identity(4242, 4343, [4343], "/")),
     ],
 )
 def test_specifications(spec: str, expected: Identity) -> None:
@@ -27,7 +27,7 @@ def test_specifications(spec: str, expected: Identity) -> None:
 
 
 def test_additional_groups_by_name_and_number() -> None:
-    assert resolve("ann", ["extra", "5"], PASSWD, GROUP).groups == [10, 77, 5]
+    assert resolve("ann", ["extra", "5"], PASSWD, GROUP).groups == [1001, 10, 77, 5]
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_unknown_names_are_told(spec: str, message: str) -> None:
 
 
 def test_an_image_without_files_has_root() -> None:
-    assert resolve("", [], b"", b"") == Identity(0, 0, [], "/")
+    assert resolve("", [], b"", b"") == Identity(0, 0, [0], "/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import jsonschema
+import msgspec
 import pytest
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
@@ -13,6 +14,7 @@ from tests.conftest import SHARED
 from kist.kernel.cgroup import Layout, detect
 from kist.model.config import ContainerConfig, HostConfig, Ulimit
 from kist.model.container import ContainerRecord, MountPoint
+from kist.model.errors import InvalidParameter
 from kist.model.mount import Mount
 from kist.monitor import operations as do
 from kist.runtime import oci, plan
@@ -154,3 +156,27 @@ def test_configurations_follow_the_published_schema() -> None:
 def test_the_layout_of_this_host_is_found() -> None:
     layout = detect()
     assert layout.is_v2 or layout.v1
+
+
+@pytest.mark.parametrize(
+    ("key", "host", "refused"),
+    [
+        ("net.ipv4.ip_forward", {}, ""),
+        ("net.ipv4.ip_forward", {"network_mode": "host"}, "not allowed in host network namespace"),
+        ("net/ipv4/ip_forward", {"network_mode": "host"}, "not allowed in host network namespace"),
+        ("kernel.msgmax", {}, ""),
+        ("fs.mqueue.msg_max", {}, ""),
+        ("kernel.msgmax", {"ipc_mode": "host"}, "is not in a separate kernel namespace"),
+        ("kernel.domainname", {}, ""),
+        ("kernel.domainname", {"uts_mode": "host"}, "is not in a separate kernel namespace"),
+        ("kernel.core_pattern", {}, "is not in a separate kernel namespace"),
+        ("vm.swappiness", {}, "is not in a separate kernel namespace"),
+    ],
+)
+def test_settings_of_the_host_are_refused(key: str, host: dict[str, str], refused: str) -> None:
+    asked = msgspec.structs.replace(HostConfig(network_mode="bridge", sysctls={key: "1"}), **host)
+    if not refused:
+        assert spec_of(asked).linux.sysctl[key] == "1"
+        return
+    with pytest.raises(InvalidParameter, match=f'sysctl "{key}" {refused}'):
+        spec_of(asked)

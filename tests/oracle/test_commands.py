@@ -1,0 +1,212 @@
+"""The same docker command lines put to kistd and to dockerd: the same output, the same errors, the same exit status.
+
+The lines are in commands.txt, in blocks that keep state. Both engines are spoken to at version 1.41, dockerd's newest.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.conftest import Kistd
+
+LINES = Path(__file__).with_name("commands.txt").read_text().splitlines()
+_PROFILE = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
+}
+
+
+def _blocks() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in LINES:
+        if line.startswith("["):
+            found[line.strip("[]")] = current = []
+        elif line and not line.startswith("#"):
+            current.append(line)
+    return found
+
+
+BLOCKS = _blocks()
+
+
+# What reads otherwise in 28 than in 20.10 everywhere it occurs; both engines' texts are brought to one form.
+_SINCE = (
+    # containerd's and runc's own words around a failed start; kist runs neither, and leaves gRPC's code out
+    (r"(failed to create task for container: )?failed to create shim task: OCI runtime create failed: "
+     r"(runc create failed: )?", "RUNTIME: "),
+    (r"(unable to start container process: )error during container init: ", r"\1"),
+    (r": unknown$", ""),
+    (r"failed to set up container networking: (?=driver failed)", ""),  # since 28.0
+    # errors begin with a small letter since 24 to 28 (moby 45032 and many more)
+    (r"(daemon: )([A-Z])(?=[a-z])", lambda found: found[1] + found[2].lower()),
+    (r"(cannot kill container: \w+: )([A-Z])", lambda found: found[1] + found[2].lower()),
+    (r"^(PID +COMMAND\n)\d+", r"\1N"),
+)  # fmt: skip
+
+_NOT_YET = "kist does not have this yet, and says so"
+_PULL = "neither can reach a registry here; kist does not pull yet"
+_PORTS = "kist publishes on IPv4 only (docs/ARCHITECTURE.md)"
+_WORDS_28 = "another text in 28, which kist has"
+_DIRECTORY = "runc 1.2 and later tell a directory from a file without permission (its Go library looks for EISDIR)"
+_EXEC_CODE = "dockerd 23 and later give an exec whose program is not found 127, as a container (moby 43910)"
+_DIGESTS = "kist keeps the manifests of loaded images, so they have digests, as in Docker's containerd image store"
+_ARCHIVE = "a damaged archive, in the words of another reader"
+# Lines whose answers differ, and why. A line that no longer differs must leave this list.
+DIFFERENCES = {
+    "run --rm busybox /etc": _DIRECTORY,
+    "exec box /etc": _DIRECTORY,
+    "run --rm nosuchimage true": _PULL,
+    'run --rm --volumes-from source busybox sh -c "ls /one; cat /two/file; touch /two/x"': _NOT_YET,
+    "run --rm --volumes-from source:ro busybox touch /one/z": _NOT_YET,
+    "run --rm --volumes-from nosuch busybox true": _NOT_YET,
+    "run --rm --volumes-from source:bogus busybox true": _NOT_YET,
+    "run --rm --runtime bogus busybox true": _WORDS_28,
+    "run --rm --kernel-memory 100 busybox true": "a warning since 23.0 (moby 43214)",
+    "run --rm --link base:alias busybox true": _NOT_YET,
+    "port web": _PORTS,
+    "port web 81/udp": _PORTS,
+    'ps --filter name=web --format "{{.Ports}}"': _PORTS,
+    "run --rm --name elsewhere -p 1.2.3.4:18090:80 busybox true": _WORDS_28 + " (moby 48132)",
+    "kill -s BOGUS life": _WORDS_28 + " (`cannot kill container` stands before it)",
+    "kill --signal=0 life": _WORDS_28 + " (`cannot kill container` stands before it)",
+    "rm life": _WORDS_28,
+    'run -d --name policy --restart on-failure:2 busybox sh -c "exit 4"': _NOT_YET,
+    "wait policy": _NOT_YET,
+    'inspect policy --format "{{.RestartCount}} {{.State.ExitCode}} {{.HostConfig.RestartPolicy.Name}} '
+    '{{.HostConfig.RestartPolicy.MaximumRetryCount}}"': _NOT_YET,
+    "run --restart bogus busybox true": _WORDS_28 + " (moby 46183)",
+    "run --restart always:3 busybox true": _WORDS_28 + " (moby 46183)",
+    "ps -a --filter before=nosuch": _WORDS_28,
+    "inspect --type image one": _WORDS_28,
+    "image inspect nosuch": _WORDS_28,
+    'container inspect one --format "{{.HostConfig.NetworkMode}} {{.HostConfig.IpcMode}} {{.HostConfig.ShmSize}} '
+    '{{.HostConfig.LogConfig}}"': "`default` is kept as `bridge` since 26.0 (moby 46850)",
+    "container prune -f": _NOT_YET,
+    "exec box nosuch": _EXEC_CODE,
+    "exec -w /nosuch box pwd": _EXEC_CODE,
+    "exec -w relative box pwd": "runc says this before it starts anything; kist when it changes to the directory",
+    "attach reader <<< hello": "20.10 loses what a container prints after its client has closed the input",
+    "start -ai reader <<< again": "20.10 loses what a container prints after its client has closed the input",
+    "images --digests": _DIGESTS,
+    'image inspect copy:one --format "{{json .RepoTags}} {{json .RepoDigests}} {{.Os}} {{.Architecture}} '
+    '{{json .Config.Cmd}} {{json .Config.Env}} {{.RootFS.Type}}"': _DIGESTS,
+    "load -i {T}/file": _ARCHIVE,
+    "import {T}/file x": _ARCHIVE,
+    'import -c "BOGUS x" {T}/root.tar imported:third': "kist names the word as it was given",
+    "volume create -o type=tmpfs -o device=tmpfs -o o=size=1m mounted": _NOT_YET,
+    "run --rm -v mounted:/m busybox df -k /m": _NOT_YET,
+    'volume inspect mounted --format "{{json .Options}}"': _NOT_YET,
+    "events --since 1h --until -1s --filter container=some --filter event=die --format "
+    '"{{json .Actor.Attributes}} {{.From}} {{.ID}}"': "`execDuration` came with 23.0 (moby 43452)",
+}
+# What comes in the order of a Go map: names of one image with digests (in docker), mounts (in dockerd).
+UNORDERED = (
+    'images --format "{{.Repository}}:{{.Tag}}"',
+    'inspect source --format "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.Mode}} {{.RW}} '
+    '{{.Propagation}};{{end}}"',
+)
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    errors: str
+
+
+def make_directory() -> Path:
+    found = Path(tempfile.mkdtemp(prefix="kist-commands", dir="/var/tmp"))
+    found.chmod(0o755)
+    for name in ("kist", "dockerd"):
+        place = found / name
+        place.mkdir()
+        (place / "file").write_text("content\n")
+        (place / "env").write_text("# comment\nFROM_FILE=yes\nEMPTY=\nNOTSET_EITHER\n  SPACES=a b \n")
+        (place / "badenv").write_text("bad name=1\n")
+        (place / "labels").write_text("from.file=1\n# comment\nbare\n")
+        (place / "seccomp.json").write_text(json.dumps(_PROFILE))
+        with tarfile.open(place / "root.tar", "w") as archive:
+            member = tarfile.TarInfo("hello")
+            member.size, member.mtime = 5, 1
+            archive.addfile(member, io.BytesIO(b"hello"))
+    return found
+
+
+def run(engine: Kistd, line: str, place: Path) -> Answer:
+    line, _, typed = line.replace("{T}", str(place)).partition(" <<< ")
+    words = shlex.split(line.replace("\\t", "\t"), posix=True)
+    given = f"{typed}\n".encode() if typed else None
+    try:
+        done = engine.docker(*words, stdin=given, timeout=15, DOCKER_API_VERSION="1.41", NOTSET="")
+    except subprocess.TimeoutExpired:
+        return Answer(-1, "", "does not end")
+    return Answer(done.status, normal(done.text, engine, place), normal(done.errors, engine, place))
+
+
+def normal(text: str, engine: Kistd, place: Path) -> str:
+    """Without what is another's each time: ids, ages, addresses, where things are."""
+    text = text.replace(str(place), "{T}").replace(engine.base, "{ROOT}").replace("\r", "")
+    text = re.sub(r"\b[0-9a-f]{64}\b", "ID64", text)
+    text = re.sub(r"\b[0-9a-f]{12}\b", "ID12", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+    text = re.sub(r"(About an? \w+|Less than a second|\d+ (seconds?|minutes?|hours?|days?|weeks?))( ago)?", "AGE", text)
+    text = re.sub(r"AGE +", "AGE ", text)
+    text = re.sub(r"[A-Z][a-z]{2} +\d+ \d\d:\d\d", "DATE", text)
+    for pattern, replacement in _SINCE:
+        text = re.sub(pattern, replacement, text, flags=re.M)
+    text = re.sub(r"172\.17\.0\.(?!1\b)\d+", "ADDRESS", text)
+    return re.sub(r" +", " ", text)
+
+
+def ask(engine: Kistd, place: Path) -> dict[str, list[Answer]]:
+    found = {}
+    for block, lines in BLOCKS.items():
+        for one in engine.request("GET", "/containers/json?all=1")[1]:
+            engine.request("DELETE", f"/containers/{one['Id']}?force=1&v=1")
+        found[block] = [run(engine, line, place) for line in lines]
+    return found
+
+
+@pytest.fixture(scope="module")
+def answers(kist: Kistd, dockerd: Kistd) -> Iterator[dict[str, list[tuple[Answer, Answer]]]]:
+    """Per block what kist and dockerd answered to each line."""
+    directory = make_directory()
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ask, one, directory / name) for one, name in ((kist, "kist"), (dockerd, "dockerd"))]
+        ours, theirs = (one.result() for one in asked)
+    yield {block: list(zip(ours[block], theirs[block], strict=True)) for block in BLOCKS}
+    shutil.rmtree(directory)
+
+
+def parts(text: str) -> list[str]:
+    return sorted(re.split(r"[;\n]", text))
+
+
+@pytest.mark.timeout(250)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_commands_answer_alike(answers: dict[str, list[tuple[Answer, Answer]]], block: str) -> None:
+    unlike = []
+    for line, (ours, theirs) in zip(BLOCKS[block], answers[block], strict=True):
+        same = ours == theirs
+        if line in UNORDERED:
+            same = ours.status == theirs.status and parts(ours.out) == parts(theirs.out)
+        if same != (line not in DIFFERENCES):
+            unlike.append(f"{line}: {'no longer differs' if same else ''}\n  kist    {ours}\n  dockerd {theirs}")
+    assert not unlike, "\n".join(unlike)
+
+
+def test_the_list_is_about_these_lines() -> None:
+    lines = {line for block in BLOCKS.values() for line in block}
+    assert len(lines) >= 400
+    assert set(DIFFERENCES) <= lines
