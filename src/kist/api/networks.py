@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kist.api.app import json_response
-from kist.api.filters import boolean, match_labels, parse_filters
+from kist.api.filters import Filters, boolean, match_labels, parse_filters
 from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.container import ContainerRecord
-from kist.model.errors import Forbidden, NotSupported
+from kist.model.errors import Forbidden, InvalidParameter, NotSupported
 from kist.model.network import Network
 
 _FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
@@ -38,6 +38,7 @@ class NetworkRoutes:
 
     async def all(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
+        dangling = _check(filters)
         found = []
         for network in self._networks.all():
             checks = (
@@ -46,7 +47,7 @@ class NetworkRoutes:
                 not filters.get("driver") or network.driver in filters["driver"],
                 not filters.get("scope") or "local" in filters["scope"],
                 not filters.get("type") or "builtin" in filters["type"],
-                boolean(filters, "dangling") is not True,
+                dangling is not True,
                 match_labels(filters, network.labels),
             )
             if all(checks):
@@ -102,6 +103,18 @@ class NetworkRoutes:
             "Options": _options(network),
             "Labels": network.labels,
         }
+
+
+def _check(filters: Filters) -> bool | None:
+    """The value of `dangling`. Raises InvalidParameter with Docker's texts for values no network can have."""
+    for kind in filters.get("type", ()):
+        if kind not in ("builtin", "custom"):
+            raise InvalidParameter(f"invalid filter: 'type'='{kind}'")
+    try:
+        return boolean(filters, "dangling")
+    except InvalidParameter as error:
+        text = 'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")'
+        raise InvalidParameter(text) from error
 
 
 def _options(network: Network) -> dict[str, str]:

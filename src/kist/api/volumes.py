@@ -64,7 +64,7 @@ class VolumeRoutes:
         return json_response({"Volumes": found, "Warnings": None})
 
     async def create(self, request: Request) -> Response:
-        asked = await body(request, _CreateBody)
+        asked = await body(request, _CreateBody, "volume.CreateOptions")
         made = self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)
         return json_response(render.volume(made), 201)
 

@@ -16,7 +16,7 @@ from kist.container.machine import ExecState, Machine
 from kist.logs.reader import LogOptions
 from kist.model.config import ExecConfig
 from kist.model.container import ContainerRecord
-from kist.model.errors import Conflict, KistError
+from kist.model.errors import Conflict, InvalidParameter, KistError
 from kist.runtime.supervisor import AttachClient, WaitClient
 from kist.snapshot.base import tree_usage
 
@@ -76,7 +76,7 @@ class ContainerService:
         self._lifecycle.rename(self._find(name), new_name)
 
     async def remove(self, name: str, *, force: bool, volumes: bool) -> None:
-        await self._lifecycle.remove(self._find(name), force=force, volumes=volumes)
+        await self._lifecycle.remove(self._find(name), name, force=force, volumes=volumes)
 
     def resize(self, name: str, height: int, width: int) -> None:
         self._lifecycle.resize(self._find(name), height, width)
@@ -98,6 +98,14 @@ class ContainerService:
     def wait(self, name: str, descriptor: int, removed: bool) -> None:
         """Takes over a connection whose head was sent; it is answered at the end, or at the removal."""
         self._lifecycle.add_waiter(self._find(name), WaitClient(descriptor, removed))
+
+    @staticmethod
+    def check_keys(keys: str) -> None:
+        """Raises InvalidParameter with Docker's text when these cannot be the keys to detach with."""
+        try:
+            detach_keys(keys)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"Invalid detach keys ({keys}) provided") from error
 
     def check_attachable(self, name: str) -> bool:
         """Whether it has a terminal. Raises Conflict with Docker's text."""
