@@ -134,6 +134,27 @@ def test_a_refused_create_leaves_nothing(kist: Kistd, places: dict[str, dict[str
     assert refused > 150
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"HostConfig": {"VolumeDriver": "bogus", "Binds": ["fine:/t"]}},
+        {"HostConfig": {"VolumeDriver": "bogus"}, "Volumes": {"/t": {}}},
+        {
+            "HostConfig": {
+                "Mounts": [{"Type": "volume", "Target": "/t", "VolumeOptions": {"DriverConfig": {"Name": "bogus"}}}]
+            }
+        },
+    ],
+)
+def test_an_unknown_volume_driver_is_refused(kist: Kistd, rest: dict[str, Any]) -> None:
+    """As dockerd does it; dockerd takes 15 s to look for a plugin, so it is not asked again."""
+    before = holdings(kist)
+    status, answer = kist.request("POST", "/v1.41/containers/create", {"Image": "busybox", **rest})
+    assert status == 404
+    assert answer["message"].endswith(': error looking up volume plugin bogus: plugin "bogus" not found')
+    assert holdings(kist) == before
+
+
 def holdings(engine: Kistd) -> dict[str, list[str]]:
     """The directories of what a create can make, and what the engine says of it."""
     found = {name: sorted(os.listdir(f"{engine.base}/d/{name}")) for name in ("volumes", "containers")}
