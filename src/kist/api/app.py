@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _VERSION = re.compile(r"^/v([0-9.]+)(/.*)$")
+_INTEGER = re.compile(r"^[+-]?[0-9]+$")
 _BODY_LIMIT = 16 << 20
 _STATUS: tuple[tuple[type[errors.KistError], int], ...] = (
     (errors.InvalidParameter, 400),
@@ -102,19 +103,27 @@ class App:
         return handler
 
 
-async def body(request: Request, type_: type[T], *, optional: bool = False) -> T:
-    """The JSON body as a typed value. Raises InvalidParameter with Docker's texts."""
-    data = await raw_body(request)
-    if not data and optional:
-        return decode(b"{}", type_)
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
-    if data and content_type != "application/json":
-        raise errors.InvalidParameter(
-            f'unsupported Content-Type header ({content_type}): must be "application/json"'
-            if content_type
-            else "malformed Content-Type header (): mime: no media type"
-        )
-    return decode(data, type_)
+async def body(request: Request, type_: type[T], name: str) -> T:
+    """The JSON body as a typed value, `name` in Go; no body is as good as `{}`. Raises InvalidParameter."""
+    data = await json_body(request)
+    return decode(b"{}" if data is None else data, type_, name)
+
+
+async def json_body(request: Request) -> bytes | None:
+    """The body of a request that says it has JSON; None when it has no body. Raises InvalidParameter."""
+    content_type = request.headers.get("content-type", "")
+    empty = "transfer-encoding" not in request.headers and request.headers.get("content-length", "0") == "0"
+    if content_type or not empty:
+        _check_json(content_type)
+    return None if empty else await raw_body(request)
+
+
+def _check_json(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if not kind:
+        raise errors.InvalidParameter(f"malformed Content-Type header ({content_type}): mime: no media type")
+    if kind != "application/json":
+        raise errors.InvalidParameter(f"unsupported Content-Type header ({content_type}): must be 'application/json'")
 
 
 async def raw_body(request: Request, limit: int = _BODY_LIMIT) -> bytes:
@@ -132,12 +141,24 @@ def flag(request: Request, name: str, default: bool = False) -> bool:
     return value.strip().lower() not in ("", "0", "no", "false", "none")
 
 
+def uint32(request: Request, name: str, what: str) -> int:
+    """A number that must be there; `what` names it. Raises InvalidParameter with Docker's texts."""
+    text = request.query.get(name, "")
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()):
+        raise errors.InvalidParameter(f'invalid {what} "{text}": invalid syntax')
+    if digits != text or len(digits.lstrip("0")) > 10 or int(digits) > 0xFFFFFFFF:
+        raise errors.InvalidParameter(f'invalid {what} "{text}": value out of range')
+    return int(digits)
+
+
 def integer(request: Request, name: str) -> int | None:
     """Raises InvalidParameter with Go's text."""
     value = request.query.get(name, "")
     if not value:
         return None
-    try:
-        return int(value)
-    except ValueError as error:
-        raise errors.InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax') from error
+    if not _INTEGER.match(value):
+        raise errors.InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax')
+    if len(value) > 20 or not -(1 << 63) <= int(value) < 1 << 63:
+        raise errors.InvalidParameter(f'strconv.Atoi: parsing "{value}": value out of range')
+    return int(value)

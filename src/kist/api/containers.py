@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from kist.api import compat, render
-from kist.api.app import flag, integer, json_response
+from kist.api.app import flag, integer, json_body, json_response, uint32
 from kist.api.filters import Filters, boolean, match_labels, parse_filters
 from kist.api.times import parse_timestamp
 from kist.http.router import Router
@@ -27,13 +27,13 @@ _FILTERS = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
     "network", "publish", "since", "status", "volume",
 })  # fmt: skip
-_STATES = frozenset({"created", "restarting", "running", "removing", "paused", "exited", "dead"})
+_STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
 _CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 
 
 class _Networking(msgspec.Struct, frozen=True, rename=wire_name):
-    endpoints_config: dict[str, EndpointSettings] | None = None
+    endpoints_config: dict[str, EndpointSettings | None] | None = None
 
 
 class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
@@ -63,7 +63,8 @@ class Containers(Protocol):
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]: ...
     def wait_now(self, name: str, condition: str) -> int | None: ...
     def wait(self, name: str, descriptor: int, removed: bool) -> None: ...
-    def check_attachable(self, name: str, keys: str) -> bool: ...
+    def check_keys(self, keys: str) -> None: ...
+    def check_attachable(self, name: str) -> bool: ...
     def attach(
         self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes
     ) -> None: ...
@@ -117,14 +118,12 @@ class ContainerRoutes:
 
     async def create(self, request: Request) -> Response:
         name = request.query.get("name", "")
-        value = decode.parse(await _json_body(request))
-        if not isinstance(value, dict):
-            raise InvalidParameter("invalid JSON: json: cannot unmarshal into Go value of type container.CreateRequest")
-        config = decode.convert(value, ContainerConfig)
-        rest = decode.convert(value, _CreateBody)
-        if not value:
+        value = decode.parse(await json_body(request) or b"")
+        config = decode.convert(value, ContainerConfig, "container.CreateRequest")
+        rest = decode.convert(value, _CreateBody, "container.CreateRequest")
+        if not decode.names_any(value, ContainerConfig):
             raise InvalidParameter("config cannot be empty in order to create a container")
-        networks = rest.networking_config.endpoints_config if rest.networking_config else None
+        networks = _endpoints(rest.networking_config)
         config, host, networks, warnings = compat.create(
             request, config, rest.host_config or HostConfig(), networks, cgroup2=self._cgroup2
         )
@@ -176,15 +175,16 @@ class ContainerRoutes:
         return Response(204)
 
     async def remove(self, request: Request) -> Response:
-        if flag(request, "link"):
-            raise InvalidParameter("links between containers are not supported by this engine")
+        if flag(request, "link"):  # there are no links but the name itself
+            self._containers.get(request.parameters["name"])
+            raise KistError("Conflict, cannot remove the default link name of the container")
         await self._containers.remove(
             request.parameters["name"], force=flag(request, "force"), volumes=flag(request, "v")
         )
         return Response(204)
 
     async def resize(self, request: Request) -> Response:
-        height, width = _size(request)
+        height, width = window_size(request)
         self._containers.resize(request.parameters["name"], height, width)
         return Response(200)
 
@@ -215,7 +215,8 @@ class ContainerRoutes:
             await self._past_output(request)
             return None
         keys = request.query.get("detachKeys", "")
-        tty = self._containers.check_attachable(name, keys)
+        self._containers.check_keys(keys)
+        tty = self._containers.check_attachable(name)
         taken = await upgrade(request, tty=tty)
         streams = {stream: flag(request, stream) for stream in ("stdin", "stdout", "stderr")}
         self._containers.attach(
@@ -268,29 +269,21 @@ class ContainerRoutes:
         return None
 
 
-async def _json_body(request: Request) -> bytes:
-    data = await request.read(16 << 20)
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
-    if not data:
-        raise InvalidParameter("invalid JSON: got EOF while reading request body")
-    if content_type != "application/json":
-        raise InvalidParameter(
-            f'unsupported Content-Type header ({content_type}): must be "application/json"'
-            if content_type
-            else "malformed Content-Type header (): mime: no media type"
-        )
-    return data
+def _endpoints(asked: _Networking | None) -> dict[str, EndpointSettings] | None:
+    if asked is None or asked.endpoints_config is None:
+        return None
+    found = {}
+    for name, settings in asked.endpoints_config.items():
+        if settings is None:
+            raise InvalidParameter(f"invalid config for network {name}: EndpointsConfig is nil")
+        found[name] = settings
+    return found
 
 
-def _size(request: Request) -> tuple[int, int]:
-    """Raises InvalidParameter with Docker's texts."""
-    found = []
-    for name in ("h", "w"):
-        text = request.query.get(name, "")
-        if not text.isdigit() or int(text) > 0xFFFFFFFF:
-            raise InvalidParameter(f'invalid resize {"height" if name == "h" else "width"} "{text}": invalid syntax')
-        found.append(int(text) & 0xFFFF)
-    return found[0], found[1]
+def window_size(request: Request) -> tuple[int, int]:
+    """(height, width) of a terminal. Raises InvalidParameter with Docker's texts."""
+    height, width = uint32(request, "h", "resize height"), uint32(request, "w", "resize width")
+    return height & 0xFFFF, width & 0xFFFF
 
 
 async def upgrade(request: Request, *, tty: bool, headers: Mapping[str, str] | None = None) -> Hijacked:
@@ -311,7 +304,8 @@ def select(records: list[ContainerRecord], filters: Filters, everything: bool) -
     """The containers that every filter lets through. Raises InvalidParameter, NotFound for `before` and `since`."""
     for value in filters.get("status", ()):
         if value not in _STATES:
-            raise InvalidParameter(f"invalid filter 'status={value}'")
+            reason = f"invalid value for state ({value}): must be one of {', '.join(_STATES)}"
+            raise InvalidParameter(f"invalid filter 'status={value}': {reason}")
     for value in filters.get("exited", ()):
         if not value.lstrip("-").isdigit():
             raise InvalidParameter(
@@ -321,6 +315,9 @@ def select(records: list[ContainerRecord], filters: Filters, everything: bool) -
         if value not in _HEALTH:
             reason = f"invalid value for health ({value}): must be one of {', '.join(_HEALTH)}"
             raise InvalidParameter(f"invalid filter 'health={value}': {reason}")
+    for key in ("publish", "expose"):
+        for value in filters.get(key, ()):
+            _check_port(key, value)
     before, since = _created(records, filters, "before"), _created(records, filters, "since")
     is_task = boolean(filters, "is-task")
     found = []
@@ -373,12 +370,12 @@ def _matches(record: ContainerRecord, filters: Filters) -> bool:
 
 
 def _name_matches(pattern: str, name: str) -> bool:
-    """A regular expression against the name with and without its slash, as Docker matches."""
+    """A regular expression against the name with and without its slash; what is none matches as it is, as in Docker."""
+    names = (name, f"/{name}")
     try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise InvalidParameter(f"invalid filter 'name={pattern}': {error}") from error
-    return bool(expression.search(name) or expression.search(f"/{name}"))
+        return any(re.search(pattern, one) for one in names)
+    except (re.error, RecursionError):
+        return pattern in names
 
 
 def _is_ancestor(record: ContainerRecord, value: str) -> bool:
@@ -390,11 +387,35 @@ def _is_ancestor(record: ContainerRecord, value: str) -> bool:
 
 def _has_port(record: ContainerRecord, value: str, *, published: bool) -> bool:
     port, _, protocol = value.partition("/")
-    first, _, last = port.partition("-")
-    if not first.isdigit() or (last and not last.isdigit()):
-        raise InvalidParameter(f"invalid containerPort: {value}")
-    wanted = {f"{number}/{protocol or 'tcp'}" for number in range(int(first), int(last or first) + 1)}
+    first, last = _port_range(port)
+    wanted = {f"{number}/{protocol or 'tcp'}" for number in range(first, last + 1)}
     have = {f"{one.host_port}/{one.protocol}" for one in record.ports if record.state.alive}
     if not published:
         have = set(record.config.exposed_ports or ())
     return bool(wanted & have)
+
+
+def _check_port(key: str, value: str) -> None:
+    """A value of the filters `publish` and `expose`. Raises InvalidParameter with Docker's texts."""
+    if ":" in value:
+        raise InvalidParameter(f"filter for '{key}' should not contain ':': {value}")
+    try:
+        _port_range(value.partition("/")[0])
+    except InvalidParameter as error:
+        raise InvalidParameter(f"error while looking up for {key} {value}: {error.message}") from error
+
+
+def _port_range(text: str) -> tuple[int, int]:
+    """`80` or `80-90`. Raises InvalidParameter with Go's texts."""
+    if not text:
+        raise InvalidParameter("empty string specified for ports")
+    numbers = []
+    for part in text.split("-")[:2]:
+        if not (part.isascii() and part.isdecimal()):
+            raise InvalidParameter(f'strconv.ParseUint: parsing "{part}": invalid syntax')
+        if len(part) > 9 or int(part) > 0xFFFF:
+            raise InvalidParameter(f'strconv.ParseUint: parsing "{part}": value out of range')
+        numbers.append(int(part))
+    if numbers[-1] < numbers[0]:
+        raise InvalidParameter(f"invalid range specified for port: {text}")
+    return numbers[0], numbers[-1]

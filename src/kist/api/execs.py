@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from kist.api import compat
-from kist.api.app import body, integer, json_response
-from kist.api.containers import upgrade
+from kist.api.app import body, json_response
+from kist.api.containers import upgrade, window_size
 from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.config import ExecConfig, wire_name
@@ -60,11 +60,11 @@ class ExecRoutes:
         router.add("GET", "/exec/{id}/json", self.inspect)
 
     async def create(self, request: Request) -> Response:
-        config = compat.exec_create(request, await body(request, ExecConfig))
+        config = compat.exec_create(request, await body(request, ExecConfig, "container.ExecOptions"))
         return json_response(Created(id=self._execs.exec_create(request.parameters["name"], config)), 201)
 
     async def start(self, request: Request) -> Response | None:
-        options = await body(request, _StartBody, optional=True)
+        options = await body(request, _StartBody, "container.ExecStartOptions")
         exec_id = request.parameters["id"]
         state: ExecView = self._execs.exec_check(exec_id)
         console = compat.exec_console_size(request, options.console_size)
@@ -81,9 +81,7 @@ class ExecRoutes:
         return None
 
     async def resize(self, request: Request) -> Response:
-        height, width = integer(request, "h"), integer(request, "w")
-        if height is None or width is None or min(height, width) < 0:
-            raise InvalidParameter("invalid resize: height and width must be whole numbers")
+        height, width = window_size(request)
         self._execs.exec_resize(request.parameters["id"], height, width)
         return Response(200)
 

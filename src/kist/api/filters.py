@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from kist.http.server import Request
 from kist.model.errors import InvalidParameter
+from kist.wire import decode
 
 Filters = dict[str, list[str]]
 
@@ -16,23 +17,28 @@ def parse_filters(request: Request, accepted: frozenset[str] | None, prefix: str
     if not text:
         return {}
     try:
-        data = json.loads(text)
-    except ValueError as error:
+        data = decode.parse(text.encode())
+    except InvalidParameter as error:
         raise InvalidParameter(f"{prefix}invalid filter") from error
+    if data is None:
+        return {}
     if not isinstance(data, dict):
         raise InvalidParameter(f"{prefix}invalid filter")
-    found: Filters = {}
-    for key, values in data.items():
-        if isinstance(values, dict):
-            found[key] = [value for value, on in values.items() if on]
-        elif isinstance(values, list) and all(isinstance(value, str) for value in values):
-            found[key] = values
-        else:
-            raise InvalidParameter(f"{prefix}invalid filter")
+    found = {key: _values(values, prefix) for key, values in data.items()}
     for key in found:
         if accepted is not None and key not in accepted:
             raise InvalidParameter(f"invalid filter '{key}'")
     return found
+
+
+def _values(given: Any, prefix: str) -> list[str]:
+    if given is None:
+        return []
+    if isinstance(given, dict) and all(isinstance(on, bool) for on in given.values()):
+        return [value for value, on in given.items() if on]
+    if isinstance(given, list) and all(isinstance(value, str) for value in given):
+        return given
+    raise InvalidParameter(f"{prefix}invalid filter")
 
 
 def match_labels(filters: Filters, labels: dict[str, str] | None, key: str = "label") -> bool:

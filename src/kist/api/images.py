@@ -15,7 +15,7 @@ from kist.api.filters import boolean, match_labels, parse_filters
 from kist.api.platforms import check_platform, matches, one_platform, parse_platform
 from kist.api.progress import ProgressStream, Spool
 from kist.api.render import created_at, image_summary
-from kist.api.times import parse_timestamp
+from kist.api.times import parse_limit
 from kist.api.usage import shared_sizes
 from kist.http.router import Router
 from kist.http.server import Request, Response
@@ -86,11 +86,13 @@ class ImageRoutes:
         filters = parse_filters(request, _FILTERS)
         if patterns := compat.image_references(request):
             filters = {**filters, "reference": [*filters.get("reference", ()), *patterns]}
+        for pattern in filters.get("reference", ()):
+            _check_pattern(pattern)
         images = self._images.all()
         dangling = boolean(filters, "dangling")
         before = [self._created(name) for name in filters.get("before", ())]
         since = [self._created(name) for name in filters.get("since", ())]
-        until = [parse_timestamp(value) for value in filters.get("until", ())]
+        until = [parse_limit(value) for value in filters.get("until", ())]
         shared: dict[str, int] = {}
         if compat.takes_shared_size(request) and flag(request, "shared-size"):
             shared = shared_sizes(images, self._archives.layer_sizes)
@@ -180,9 +182,13 @@ class ImageRoutes:
         return json_response(entries[::-1])
 
     async def tag(self, request: Request) -> Response:
-        image = self._images.get(request.parameters["name"])
         repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
         reference = Reference.parse(repository)
+        if reference.digest is not None:
+            raise InvalidParameter("cannot import digest reference")
+        if reference.familiar_name == "sha256":
+            raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
+        image = self._images.get(request.parameters["name"])
         self._images.tag(image.id, reference.with_tag(tag) if tag else reference)
         return Response(201)
 
@@ -199,7 +205,7 @@ class ImageRoutes:
     async def prune(self, request: Request) -> Response:
         filters = parse_filters(request, frozenset({"dangling", "label", "label!", "until"}))
         dangling = boolean(filters, "dangling")
-        limits = [parse_timestamp(value) for value in filters.get("until", ())]
+        limits = [parse_limit(value) for value in filters.get("until", ())]
 
         def keep(image: Image) -> bool:
             labels = image.container_config.labels
@@ -284,6 +290,12 @@ def _matches_reference(tag: str, patterns: list[str]) -> bool:
     return any(_glob(name, pattern) for name in names for pattern in patterns)
 
 
+def _check_pattern(pattern: str) -> None:
+    """Raises InvalidParameter with Go's text for a bracket that is not closed."""
+    if any("]" not in rest[1:] for rest in pattern.split("[")[1:]):
+        raise InvalidParameter("syntax error in pattern")
+
+
 def _glob(name: str, pattern: str) -> bool:
     """`*` does not cross a slash, as in Go's path.Match."""
     parts, wanted = name.split("/"), pattern.split("/")
@@ -318,7 +330,7 @@ def apply_changes(config: ContainerConfig, changes: list[str]) -> ContainerConfi
         elif name == "STOPSIGNAL":
             config = msgspec.structs.replace(config, stop_signal=rest)
         else:
-            raise InvalidParameter(f"{name or change!r} is not a valid change command")
+            raise InvalidParameter(f"{name.lower() or repr(change)} is not a valid change command")
     return config
 
 

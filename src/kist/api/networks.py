@@ -9,11 +9,11 @@ from msgspec import UNSET
 
 from kist.api import compat
 from kist.api.app import json_response
-from kist.api.filters import boolean, match_labels, parse_filters
+from kist.api.filters import Filters, boolean, match_labels, parse_filters
 from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.container import ContainerRecord
-from kist.model.errors import Forbidden, NotSupported
+from kist.model.errors import Forbidden, InvalidParameter, NotSupported
 from kist.model.network import Network
 from kist.wire import networks as wire
 
@@ -48,6 +48,7 @@ class NetworkRoutes:
     async def all(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
         attached = self._attached() if compat.lists_attached(request) else []
+        dangling = _check(filters)
         found = []
         for network in self._networks.all():
             checks = (
@@ -56,7 +57,7 @@ class NetworkRoutes:
                 not filters.get("driver") or network.driver in filters["driver"],
                 not filters.get("scope") or "local" in filters["scope"],
                 not filters.get("type") or "builtin" in filters["type"],
-                boolean(filters, "dangling") is not True,
+                dangling is not True,
                 match_labels(filters, network.labels),
             )
             if all(checks):
@@ -115,6 +116,18 @@ class NetworkRoutes:
             options=_options(network),
             labels=network.labels,
         )
+
+
+def _check(filters: Filters) -> bool | None:
+    """The value of `dangling`. Raises InvalidParameter with Docker's texts for values no network can have."""
+    for kind in filters.get("type", ()):
+        if kind not in ("builtin", "custom"):
+            raise InvalidParameter(f"invalid filter: 'type'='{kind}'")
+    try:
+        return boolean(filters, "dangling")
+    except InvalidParameter as error:
+        text = 'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")'
+        raise InvalidParameter(text) from error
 
 
 def _options(network: Network) -> dict[str, str]:

@@ -68,7 +68,7 @@ class VolumeRoutes:
         return json_response(wire.Volumes(volumes=found, warnings=None))
 
     async def create(self, request: Request) -> Response:
-        asked = await body(request, _CreateBody)
+        asked = await body(request, _CreateBody, "volume.CreateOptions")
         made = self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)
         return json_response(render.volume(made), 201)
 

@@ -13,6 +13,7 @@ from kist.container.engine import Engine
 from kist.container.logging import check_log_config
 from kist.container.machine import Machine
 from kist.container.names import check_name, new_id
+from kist.container.platform import parse_platform
 from kist.kernel import caps
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig, RestartPolicy
 from kist.model.container import ContainerRecord, MountPoint
@@ -39,17 +40,18 @@ class Created(msgspec.Struct, frozen=True):
 async def create(engine: Engine, request: CreateRequest) -> Created:
     """Raises what the request deserves: InvalidParameter, NotFound for the image, Conflict for the name."""
     name = check_name(request.name) if request.name else ""
+    platform = parse_platform(request.platform) if request.platform else None
     host = _adapt(engine, request.host_config)
+    validate.validate_request(request.config, host, engine.limits)
     config = validate.validate_config(request.config)
     host, warnings = validate.validate_host_config(host, engine.limits)
     host = _complete(engine, host)
-    validate.validate_combination(config, host)
     validate.validate_networking(request.networks)
     _check_supported(engine, host)
     _check_endpoints(engine, host, request.networks)
     image = _image(engine, config)
-    if image is not None and request.platform:
-        _check_platform(image, config.image, request.platform)
+    if image is not None and platform is not None:
+        _check_platform(image, config.image, platform)
     merged = merge.merge_config(config, image.container_config if image else None)
     container_id = new_id()
     hostname = merged.hostname or (os.uname().nodename if host.network_mode == "host" else container_id[:12])
@@ -174,6 +176,8 @@ def _check_supported(engine: Engine, host: HostConfig) -> None:
     for rule in host.device_cgroup_rules or ():
         spec.parse_device_rule(rule)
     check_log_config(host.log_config)
+    _check_joined(engine, host.ipc_mode)
+    _check_joined(engine, host.pid_mode)
     _check_network_mode(engine, host)
 
 
@@ -196,8 +200,23 @@ def _check_network_mode(engine: Engine, host: HostConfig) -> None:
     mode = host.network_mode
     if mode in ("bridge", "host", "none"):
         return
-    if not mode.startswith("container:") and _exists(engine, mode):
+    if mode.startswith("container:"):
+        _check_joined(engine, mode)
+    elif _exists(engine, mode):
         raise NotSupported(f"network {mode} is not supported by this engine yet")
+
+
+def _check_joined(engine: Engine, mode: str) -> None:
+    """A container that a namespace is to be shared with must be there.
+
+    Raises InvalidParameter: to `docker run` "not found" says that the image is missing, and it pulls.
+    """
+    kind, _, name = mode.partition(":")
+    if kind == "container":
+        try:
+            engine.index.find(name)
+        except NotFound as error:
+            raise InvalidParameter(error.message) from error
 
 
 def _check_endpoints(engine: Engine, host: HostConfig, endpoints: dict[str, EndpointSettings] | None) -> None:
@@ -214,17 +233,21 @@ def _check_endpoints(engine: Engine, host: HostConfig, endpoints: dict[str, Endp
 
 def _image(engine: Engine, config: ContainerConfig) -> Image | None:
     if not config.image:
-        raise InvalidParameter("no image specified: Config.Image must name one")
+        if not (config.cmd or config.entrypoint):
+            raise InvalidParameter("no command specified")
+        raise NotSupported("a container without an image is not supported by this engine yet")
     return engine.images.get(config.image)
 
 
-def _check_platform(image: Image, name: str, platform: str) -> None:
-    os_name, _, architecture = platform.partition("/")
-    architecture = architecture.split("/")[0]
-    if os_name not in ("", image.config.os) or architecture not in ("", image.config.architecture):
+def _check_platform(image: Image, asked: str, platform: tuple[str, str, str]) -> None:
+    config = image.config
+    if platform[:2] != (config.os, config.architecture):
+        has, wanted = (
+            "/".join(filter(None, one)) for one in ((config.os, config.architecture, config.variant), platform)
+        )
         raise NotFound(
-            f"image with reference {name} was found but its platform ({image.config.os}/{image.config.architecture}) "
-            f"does not match the specified platform ({platform})"
+            f"image with reference {asked} was found but its platform ({has}) does not match the specified "
+            f"platform ({wanted})"
         )
 
 
@@ -253,7 +276,9 @@ def mount_points(engine: Engine, config: ContainerConfig, host: HostConfig) -> l
         if place == "/":
             raise InvalidParameter("invalid volume specification: destination can't be '/'")
         if place not in found:
-            found[place] = MountPoint(type="volume", destination=place, anonymous=True, copy_up=True)
+            found[place] = MountPoint(
+                type="volume", destination=place, driver=host.volume_driver, anonymous=True, copy_up=True
+            )
     return list(found.values())
 
 
@@ -274,6 +299,7 @@ async def _make(
         os.makedirs(directory, mode=0o710)
         engine.snapshotter.prepare(container_id, image.snapshot if image else "", init=True)
         resolved = [await _volume(engine, point, image, made) for point in mounts]
+        _make_bind_sources(mounts)
         record = ContainerRecord(
             id=container_id,
             name=name,
@@ -304,12 +330,15 @@ async def _make(
     return machine
 
 
+def _make_bind_sources(mounts: list[MountPoint]) -> None:
+    """What -v has always done; it comes last, so that nothing is made for a container that is refused."""
+    for point in mounts:
+        if point.type == "bind" and not os.path.lexists(point.source):
+            os.makedirs(point.source, exist_ok=True)
+
+
 async def _volume(engine: Engine, point: MountPoint, image: Image | None, made: list[str]) -> MountPoint:
     """A volume's directory is its source; a new one is filled from the image."""
-    if point.type == "bind":
-        if not os.path.lexists(point.source):
-            os.makedirs(point.source, exist_ok=True)  # what -v has always done
-        return point
     if point.type != "volume":
         return point
     known = {volume.name for volume in engine.volumes.all()}

@@ -142,6 +142,9 @@ class Execs:
         )
 
     def resize(self, machine: Machine, state: ExecState, height: int, width: int) -> None:
+        _check_running(machine)
+        if state.exit_code is not None:
+            raise NotFound("no such exec")
         if not state.running or machine.handle is None:
             raise InvalidParameter("exec process is not started")
         machine.handle.send({"command": "exec_resize", "id": state.id, "height": height, "width": width})

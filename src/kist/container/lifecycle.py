@@ -392,15 +392,18 @@ class Lifecycle:
             raise type(error)(f"Error when allocating new name: {error.message}") from error
         self._engine.emit(machine, "rename", oldName=f"/{old}")
 
-    async def remove(self, machine: Machine, *, force: bool = False, volumes: bool = False) -> None:
-        """Name, record, addresses and ports are free when this returns; the files go in the background."""
+    async def remove(self, machine: Machine, asked: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Name, record, addresses and ports are free when this returns; the files go in the background.
+
+        `asked` is the name or id the user gave.
+        """
         if machine.record.removing:
-            raise Conflict(f"removal of container {machine.name} is already in progress")
+            raise Conflict(f"removal of container {asked} is already in progress")
         if machine.state.running and not force:
             why = "running: stop the container before removing or force remove"
             if machine.state.paused:
                 why = "paused and must be unpaused first"
-            raise Conflict(f'cannot remove container "/{machine.name}": container is {why}')
+            raise Conflict(f'cannot remove container "{asked}": container is {why}')
         machine.record = msgspec.structs.replace(machine.record, removing=True)
         try:
             if machine.state.running:

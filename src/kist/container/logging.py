@@ -22,10 +22,12 @@ def check_log_config(config: LogConfig | None) -> None:
     """Raises InvalidParameter with Docker's texts, NotSupported for drivers of Docker's that are not here."""
     if config is None or config.type == "none":
         return
+    _check_mode(config.config or {})
     if config.type in _KNOWN_ELSEWHERE:
         raise NotSupported(f"logging driver {config.type} is not supported by this engine yet: use json-file or none")
     if config.type != "json-file":
-        raise InvalidParameter(f"logger: no log driver named '{config.type}' is registered")
+        name = config.type
+        raise InvalidParameter(f'error looking up logging plugin {name}: plugin "{name}" not found')
     options = config.config or {}
     for key in options:
         if key == "compress":
@@ -38,6 +40,21 @@ def check_log_config(config: LogConfig | None) -> None:
         raise InvalidParameter("max-file cannot be less than 1")
     if int(files) > 1 and size is None:
         raise InvalidParameter("max-file option requires max-size to be set")
+
+
+def _check_mode(options: dict[str, str]) -> None:
+    """What every driver of Docker takes."""
+    mode = options.get("mode", "")
+    if mode not in ("", "blocking", "non-blocking"):
+        raise InvalidParameter(f"logger: logging mode not supported: {mode}")
+    if "max-buffer-size" not in options:
+        return
+    if mode != "non-blocking":
+        raise InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+    try:
+        _size(options["max-buffer-size"])
+    except InvalidParameter as error:
+        raise InvalidParameter(f"error parsing option max-buffer-size: {error.message}") from error
 
 
 def _size(text: str) -> int | None:

@@ -77,7 +77,7 @@ class ContainerService:
         self._lifecycle.rename(self._find(name), new_name)
 
     async def remove(self, name: str, *, force: bool, volumes: bool) -> None:
-        await self._lifecycle.remove(self._find(name), force=force, volumes=volumes)
+        await self._lifecycle.remove(self._find(name), name, force=force, volumes=volumes)
 
     def resize(self, name: str, height: int, width: int) -> None:
         self._lifecycle.resize(self._find(name), height, width)
@@ -100,22 +100,21 @@ class ContainerService:
         """Takes over a connection whose head was sent; it is answered at the end, or at the removal."""
         self._lifecycle.add_waiter(self._find(name), WaitClient(descriptor, removed))
 
-    def check_attachable(self, name: str, keys: str) -> bool:
-        """Whether it has a terminal. Raises Conflict and InvalidParameter with Docker's texts."""
-        self._check_detach_keys(keys)
+    @staticmethod
+    def check_keys(keys: str) -> None:
+        """Raises InvalidParameter with Docker's text when these cannot be the keys to detach with."""
+        try:
+            detach_keys(keys)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"Invalid detach keys ({keys}) provided") from error
+
+    def check_attachable(self, name: str) -> bool:
+        """Whether it has a terminal. Raises Conflict with Docker's text."""
         machine = self._find(name)
         machine.check_controllable()
         if machine.state.paused:
             raise Conflict(f"container {machine.id} is paused, unpause the container before attach")
         return machine.record.config.tty
-
-    @staticmethod
-    def _check_detach_keys(keys: str) -> None:
-        """Raises InvalidParameter with Docker's text."""
-        try:
-            detach_keys(keys)
-        except InvalidParameter as error:
-            raise InvalidParameter(f"Invalid detach keys ({keys}) provided") from error
 
     def attach(
         self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes

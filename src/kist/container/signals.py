@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from kist.model.errors import InvalidParameter
@@ -14,13 +15,13 @@ RTMIN, RTMAX = 34, 64
 
 def parse_signal(text: str) -> int:
     """The number of a signal, 1 to 64. Raises InvalidParameter with Docker's text."""
-    if text.isdecimal():
+    if re.fullmatch("[+-]?[0-9]{1,18}", text):
         number = int(text)
-        if 1 <= number <= RTMAX:
+        if number == 0:
+            raise InvalidParameter(f"invalid signal: {text}")
+        if 1 <= number <= 31 or RTMIN <= number <= RTMAX:
             return number
-        raise InvalidParameter(
-            f"the linux daemon does not support signal {number}" if number else f"invalid signal: {text}"
-        )
+        raise InvalidParameter(f"the linux daemon does not support signal {number}")
     name = text.upper().removeprefix("SIG")
     number = _NAMES.get(name, 0) or _realtime(name)
     if not number:

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import ipaddress
 import posixpath
+import re
 
 import msgspec
 
 from kist.container import binds
 from kist.container.signals import parse_signal
 from kist.model import endpoint_sysctls
-from kist.model.config import ContainerConfig, EndpointSettings, Health, HostConfig, PortBinding, RestartPolicy
+from kist.model.config import (
+    ContainerConfig,
+    EndpointIPAMConfig,
+    EndpointSettings,
+    Health,
+    HostConfig,
+    PortBinding,
+    RestartPolicy,
+)
 from kist.model.errors import InvalidParameter
 
 MINIMUM_MEMORY = 6 << 20  # dockerd's lowest memory limit, bytes
 MINIMUM_HEALTH_TIME = 1_000_000  # 1 ms in nanoseconds
+_PREDEFINED = frozenset({"default", "bridge", "host", "none"})
+_MAC = re.compile(r"^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$")
 _NOT_THERE = "or the cgroup is not mounted."
 
 
@@ -71,8 +82,6 @@ def validate_host_config(host: HostConfig, limits: HostLimits) -> tuple[HostConf
         _validate_extra_host(entry)
     validate_ports(host.port_bindings)
     _validate_restart_policy(host.restart_policy)
-    if host.isolation not in ("", "default"):
-        raise InvalidParameter(f"invalid isolation '{host.isolation}' on linux")
     if "" in (host.annotations or {}):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
     host, warnings = validate_resources(host, limits)
@@ -86,8 +95,8 @@ def validate_host_config(host: HostConfig, limits: HostLimits) -> tuple[HostConf
     return host, warnings
 
 
-def validate_combination(config: ContainerConfig, host: HostConfig) -> None:
-    """What the request's two halves may not ask together; dockerd checks this while it decodes the request."""
+def validate_request(config: ContainerConfig, host: HostConfig, limits: HostLimits) -> None:
+    """What dockerd checks first, while it decodes the request: conflicts between its halves, and what Linux has not."""
     mode = host.network_mode
     if mode == "container" or mode.startswith("container:"):
         _validate_joined_network(config, host)
@@ -98,7 +107,16 @@ def validate_combination(config: ContainerConfig, host: HostConfig) -> None:
             "conflicting options: host type networking can't be used with links. "
             "This would result in undefined behavior"
         )
-    if host.cpu_shares < 0:
+    if host.isolation.lower() not in ("", "default"):
+        raise InvalidParameter(f"invalid isolation ({host.isolation}): linux only supports 'default'")
+    for what, asked in (("bandwidth", host.io_maximum_bandwidth), ("IOPs", host.io_maximum_iops)):
+        if asked:
+            raise InvalidParameter(f"invalid option: QoS maximum {what} configuration is not supported on linux")
+    if (host.cpu_realtime_period or host.cpu_realtime_runtime) and not limits.cpu_realtime:
+        raise InvalidParameter("kernel does not support CPU real-time scheduler")
+    if 0 != host.cpu_realtime_period < host.cpu_realtime_runtime != 0:
+        raise InvalidParameter("cpu real-time runtime cannot be higher than cpu real-time period")
+    if limits.cpu_shares and host.cpu_shares < 0:
         raise InvalidParameter(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
 
 
@@ -126,17 +144,30 @@ def _validate_joined_network(config: ContainerConfig, host: HostConfig) -> None:
 
 
 def validate_networking(endpoints: dict[str, EndpointSettings] | None) -> None:
-    for name, endpoint in (endpoints or {}).items():
+    for key, endpoint in (endpoints or {}).items():
+        name = "bridge" if key == "default" else key
         endpoint_sysctls.parse(endpoint, "eth0")
-        ipam = endpoint.ipam_config
-        for field, address in (
-            ("IPv4", ipam.ipv4_address if ipam else ""),
-            ("IPv6", ipam.ipv6_address if ipam else ""),
-        ):
-            if address and not _is_address(address, field):
-                raise InvalidParameter(
-                    f"invalid endpoint settings:\ninvalid {field} address: {address} (network {name!r})"
-                )
+        if endpoint.mac_address and not _MAC.match(endpoint.mac_address):
+            raise InvalidParameter(f"invalid config for network {name}: invalid MAC address {endpoint.mac_address}")
+        problems = _endpoint_problems(name, endpoint)
+        if problems:
+            told = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
+            raise InvalidParameter(f"invalid config for network {name}: invalid endpoint settings:\n{told}")
+
+
+def _endpoint_problems(name: str, endpoint: EndpointSettings) -> list[str]:
+    ipam = endpoint.ipam_config or EndpointIPAMConfig()
+    found = []
+    if name in _PREDEFINED or name.startswith("container:"):
+        if ipam.ipv4_address or ipam.ipv6_address:
+            found.append("user specified IP address is supported on user defined networks only")
+        if endpoint.aliases:
+            found.append("network-scoped alias is supported only for containers in user defined networks")
+    for family, address in (("IPv4", ipam.ipv4_address), ("IPv6", ipam.ipv6_address)):
+        if address and not _is_address(address, family):
+            found.append(f"invalid {family} address: {address}")
+    found += [f"invalid link-local IP address: {one}" for one in ipam.link_local_ips or () if not _is_address(one)]
+    return found
 
 
 def validate_ports(bindings: dict[str, list[PortBinding] | None] | None) -> None:
@@ -242,10 +273,6 @@ def _cpu(host: HostConfig, limits: HostLimits, warnings: list[str]) -> HostConfi
         raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < host.cpu_quota < 1000:
         raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if (host.cpu_realtime_period or host.cpu_realtime_runtime) and not limits.cpu_realtime:
-        raise InvalidParameter("kernel does not support CPU real-time scheduler")
-    if 0 < host.cpu_realtime_period < host.cpu_realtime_runtime:
-        raise InvalidParameter("cpu real-time runtime cannot be higher than cpu real-time period")
     if host.cpu_percent > 0:
         warnings.append("linux does not support CPU percent. Percent discarded.")
         host = replace(host, cpu_percent=0)
@@ -305,8 +332,6 @@ def _blkio(host: HostConfig, limits: HostLimits, warnings: list[str]) -> HostCon
         host = replace(host, blkio_weight=0)
     if host.blkio_weight > 0 and not 10 <= host.blkio_weight <= 1000:
         raise InvalidParameter("Range of blkio weight is from 10 to 1000")
-    if host.io_maximum_bandwidth or host.io_maximum_iops:
-        raise InvalidParameter("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps")
     if host.blkio_weight_device and not limits.blkio_weight:
         warnings.append(f"Your kernel does not support Block I/O weight_device {_NOT_THERE} Weight-device discarded.")
         host = replace(host, blkio_weight_device=[])

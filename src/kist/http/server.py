@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import select
@@ -16,11 +15,13 @@ from urllib.parse import parse_qsl, unquote
 import httptools
 import msgspec
 
+from kist.model.errors import InvalidParameter
+
 log = logging.getLogger(__name__)
 _HIGH_WATER = 1 << 18  # bytes of a request's body that wait for the handler before reading pauses
-_LINGER, _DISCARDED = 5.0, 1 << 20  # seconds and bytes of a body that is not wanted
-_MAX_HEAD = 1 << 16
 _HEAD_SECONDS = 300.0  # dockerd's: a head that is sent drop by drop does not hold a connection for ever
+_MAX_HEAD = 1 << 20  # bytes of a request line and its headers, as in Go's server
+_LINGER = 2.0  # seconds for a client to stop sending a body that nobody wants, so that it gets to its answer
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -70,11 +71,14 @@ class Request:
         self._chunks: list[bytes] = []
         self._waiting = 0
         self._complete = False
+        self._cut = self._discarding = False
         self._more = asyncio.Event()
 
     # --- the body ---
 
     def feed(self, data: bytes) -> None:
+        if self._discarding:
+            return
         self._chunks.append(data)
         self._waiting += len(data)
         if self._waiting > _HIGH_WATER:
@@ -85,12 +89,22 @@ class Request:
         self._complete = True
         self._more.set()
 
+    def cut(self) -> None:
+        """The client has nothing more to send, and the body is not all there."""
+        self._cut = True
+        self._more.set()
+
+    def discard(self) -> None:
+        """What is still to come of the body is of no interest."""
+        self._discarding = True
+        self._chunks.clear()
+
     @property
     def has_body(self) -> bool:
         return bool(self._chunks) or not self._complete
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises ClientGone when it breaks off."""
+        """The body as it arrives. Raises InvalidParameter when it ends too early, ClientGone when nobody is there."""
         while True:
             while self._chunks:
                 data = self._chunks.pop(0)
@@ -102,6 +116,8 @@ class Request:
                 return
             if self._connection.lost:
                 raise ClientGone
+            if self._cut:
+                raise InvalidParameter("unexpected EOF")
             self._more.clear()
             await self._more.wait()
 
@@ -161,6 +177,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[str, str] = {}
         self._head_size = 0
+        self._in_head = False
         self._request: Request | None = None
         self._task: asyncio.Task[None] | None = None
         self._pipelined: list[bytes] = []
@@ -200,11 +217,13 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def eof_received(self) -> bool:
-        """A half-closed client still wants its answer, unless its request broke off, or that has no end."""
+        """A half-closed client still wants its answer, unless that has no end or both directions are closed."""
         self.half_closed = True
+        if self._request is not None and not self._request._complete:
+            self._request.cut()
         if self._task is None or self._task.done():
             return False
-        if self._request is not None and (self._request.endless or not self._request._complete):
+        if self._request is not None and self._request.endless:
             return False
         return not (self._request is not None and self._request.streaming and self._has_left())
 
@@ -237,6 +256,8 @@ class Connection(asyncio.Protocol):
             self._feed_raw(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(400, b"400 Bad Request")
+        if self._in_head:
+            self._head_size += len(data)
         if self._head_size > _MAX_HEAD:
             self._refuse(431, b"431 Request Header Fields Too Large")
 
@@ -266,18 +287,19 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._transport is not None:
             self._head_timer = asyncio.get_running_loop().call_later(_HEAD_SECONDS, self._transport.abort)
-        self._target, self._headers, self._head_size = b"", {}, 0
+        self._target, self._headers, self._head_size, self._in_head = b"", {}, 0, True
 
     def on_url(self, url: bytes) -> None:
         self._target += url
-        self._head_size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value)
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
+        self._head_size, self._in_head = 0, False
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            raise ValueError("not HTTP/1")  # answered with 400, as all that cannot be parsed
         self._keep_alive = self._parser.should_keep_alive()
         if self._headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -296,6 +318,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._request is not None and not self._parser.should_upgrade():
             self._request.complete()
+            if self._request._discarding:
+                self.close()
 
     # --- answering ---
 
@@ -340,8 +364,9 @@ class Connection(asyncio.Protocol):
 
     async def _finish(self, request: Request) -> None:
         """After an answer: the connection ends, or the next request of it is read."""
-        if not self._raw and not request._complete:
-            await self._discard(request)
+        if not self._raw and not request._complete and not request._cut:
+            self._linger(request)
+            return
         if self._raw or not self._keep_alive or not request._complete:
             if self._transport is not None:
                 self._transport.close()
@@ -353,15 +378,14 @@ class Connection(asyncio.Protocol):
         if not self._pipelined:
             self.resume()
 
-    async def _discard(self, request: Request) -> None:
-        """A body nobody read: closed on at once, a client that still sends would get an error for its answer."""
-        read = 0
-        with contextlib.suppress(TimeoutError, ClientGone):
-            async with asyncio.timeout(_LINGER):
-                async for chunk in request.chunks():
-                    read += len(chunk)
-                    if read > _DISCARDED:
-                        return
+    def _linger(self, request: Request) -> None:
+        """Takes the rest of a body for a while: with bytes unread, closing would take the answer from the client."""
+        assert self._transport is not None
+        request.discard()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self.resume()
+        asyncio.get_running_loop().call_later(_LINGER, self._transport.close)
 
     def head(self, status: int, headers: Mapping[str, str], request: Request) -> bytes:
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}"]

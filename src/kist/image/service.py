@@ -100,7 +100,7 @@ class ImageService:
         if len(digits) == 64 and _HEX.issuperset(digits):
             record = self._records.get(f"sha256:{digits}")
             if record is None:
-                raise NotFound(f"No such image: {name}")
+                raise NotFound(f"No such image: sha256:{digits}")
             return record
         reference = Reference.parse(name)
         record = self._by_reference(reference) or self._by_prefix(digits)

@@ -1,5 +1,5 @@
 """Requests as Go reads them: keys without regard to case, null as absent, unknown fields ignored, a string or a list
-where Docker takes both. What does not fit is told in Go's words.
+where Docker takes both, arrays of fixed length cut or filled up. What does not fit is told in Go's words.
 """
 
 from __future__ import annotations
@@ -8,66 +8,94 @@ import functools
 import json
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from kist.model.errors import InvalidParameter
+from kist.wire.syntax import explain
 
 T = TypeVar("T")
-# Fields that take a single string for a list of one (Go's strslice and what else clients rely on).
-_STRING_OR_LIST = frozenset({"Cmd", "Entrypoint", "Shell"})
+# (struct, field) that take a single string for a list of one (Go's strslice).
+_STRING_OR_LIST = frozenset(("ContainerConfig", name) for name in ("Cmd", "Entrypoint", "Shell"))
+_KINDS = {str: "string", int: "number", float: "number", bool: "bool", list: "array", dict: "object"}
+_SCALARS = {str: "string", int: "int64", bool: "bool", float: "float64"}
+# Types that Go has under another name or in another package than `container`.
+_GO_NAMES = {
+    "MountRequest": "mount.Mount",
+    "BindOptions": "mount.BindOptions",
+    "VolumeOptions": "mount.VolumeOptions",
+    "ImageOptions": "mount.ImageOptions",
+    "TmpfsOptions": "mount.TmpfsOptions",
+    "DriverConfig": "mount.Driver",
+    "PortBinding": "nat.PortBinding",
+    "Health": "container.HealthConfig",
+    "EndpointSettings": "network.EndpointSettings",
+    "EndpointIPAMConfig": "network.EndpointIPAMConfig",
+    "Ulimit": "units.Ulimit",
+}
+_INT64 = range(-(1 << 63), 1 << 63)
+_Path = tuple[str, ...]  # the Go struct's name, then the names of fields from the outermost value inwards
 
 
-def decode(data: bytes, type_: type[T]) -> T:
-    """A JSON object as a typed value. Raises InvalidParameter."""
-    return convert(parse(data), type_)
+def decode(data: bytes, type_: type[T], name: str = "") -> T:
+    """A JSON object as a typed value; `name` is its Go type (`volume.CreateOptions`). Raises InvalidParameter."""
+    return convert(parse(data), type_, name)
 
 
 def parse(data: bytes) -> Any:
-    """Raises InvalidParameter for what is no JSON value."""
+    """Raises InvalidParameter for what is no JSON value. What is no UTF-8 becomes U+FFFD."""
+    text = data.decode("utf-8", "replace")
     try:
-        return json.loads(data)
-    except ValueError as error:
-        if str(error).startswith("Extra data"):
-            raise InvalidParameter("unexpected content after JSON") from error
-        text = data.strip()
-        if not text:
-            raise InvalidParameter("invalid JSON: got EOF while reading request body") from error
-        reason = "unexpected EOF" if text[:1] in b"{[" and _is_cut(text) else str(error)
-        raise InvalidParameter(f"invalid JSON: {reason}") from error
-
-
-def _is_cut(text: bytes) -> bool:
-    try:
-        json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
+        value = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        return error.pos >= len(text.decode("utf-8", "replace")) - 1
-    return False
+        if error.msg.startswith("Extra data"):
+            raise InvalidParameter("unexpected content after JSON") from error
+        if not text.strip():
+            raise InvalidParameter("invalid JSON: got EOF while reading request body") from error
+        raise InvalidParameter(f"invalid JSON: {explain(text, error)}") from error
+    except RecursionError as error:
+        raise InvalidParameter("invalid JSON: exceeded max depth") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise InvalidParameter("invalid JSON: json: cannot unmarshal number into Go value of type int64") from error
+    return _without_surrogates(value) if "\\ud" in text.lower() else value
 
 
-def convert(value: Any, type_: type[T]) -> T:
+def _refuse_constant(name: str) -> NoReturn:
+    where = "in numeric literal" if name[0] == "-" else "looking for beginning of value"
+    raise InvalidParameter(f"invalid JSON: invalid character '{name.lstrip('-')[0]}' {where}")
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Half a pair of UTF-16 stands for no character; it would fail wherever the string is written."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def convert(value: Any, type_: type[T], name: str = "") -> T:
     """A parsed value as a typed one, names matched without case. Raises InvalidParameter."""
     try:
-        return msgspec.convert(_normal(value, type_), type_)
+        return msgspec.convert(_normal({} if value is None else value, type_, (name or _go_name(type_),)), type_)
     except msgspec.ValidationError as error:
-        raise InvalidParameter(_in_go_words(str(error))) from error
+        raise InvalidParameter(f"invalid JSON: {error}") from error
 
 
-def _in_go_words(text: str) -> str:
-    """`Expected `str`, got `int` - at `$.Config.Hostname`` as json.Unmarshal would say it."""
-    kinds = {"str": "string", "int": "number", "float": "number", "bool": "bool", "object": "object", "array": "array"}
-    wanted, _, where = text.partition(" - at ")
-    field = where.strip("`").removeprefix("$").lstrip(".")
-    if wanted.startswith("Expected "):
-        words = wanted.removeprefix("Expected ").replace("`", "").split(", got ")
-        if len(words) == 2:
-            expected = words[0].replace(" | null", "")
-            return (
-                f"invalid JSON: json: cannot unmarshal {kinds.get(words[1], words[1])} into Go struct field {field} "
-                f"of type {kinds.get(expected, expected)}"
-            )
-    return f"invalid JSON: {text}"
+def names_any(value: Any, type_: type[msgspec.Struct]) -> bool:
+    """Whether a parsed object says anything that the type knows."""
+    return isinstance(value, dict) and any(
+        item is not None and key.lower() in _fields(type_) for key, item in value.items()
+    )
+
+
+def _go_name(type_: Any) -> str:
+    """`container.HostConfig`."""
+    name = str(type_.__name__).lstrip("_")
+    return _GO_NAMES.get(name, f"container.{name}")
 
 
 @functools.cache
@@ -79,39 +107,92 @@ def _fields(type_: type[msgspec.Struct]) -> dict[str, tuple[str, Any]]:
     }
 
 
-def _normal(value: Any, type_: Any) -> Any:
-    """The value with names as declared and without nulls."""
+def _normal(value: Any, type_: Any, path: _Path) -> Any:
+    """The value with names as declared and without nulls. Raises InvalidParameter for what is of another type."""
     base = _without_none(type_)
     origin = typing.get_origin(base)
-    if isinstance(value, dict):
-        if isinstance(base, type) and issubclass(base, msgspec.Struct):
-            return _normal_struct(value, base)
-        if origin is dict:
-            inner = typing.get_args(base)[1]
-            keep_null = inner is object or type(None) in typing.get_args(inner)
-            return {key: _normal(item, inner) for key, item in value.items() if item is not None or keep_null} | {
-                key: {}
-                for key, item in value.items()
-                if item is None and not keep_null and typing.get_origin(inner) is dict
-            }
-        return value
-    if isinstance(value, list) and origin in (list, tuple) and typing.get_args(base):
-        return [_normal(item, typing.get_args(base)[0]) for item in value]
+    if isinstance(base, type) and issubclass(base, msgspec.Struct):
+        return _normal_struct(value, base, path) if isinstance(value, dict) else _refuse(value, base, path)
+    if origin is dict:
+        return _normal_map(value, base, path) if isinstance(value, dict) else _refuse(value, base, path)
+    if origin in (list, tuple):
+        return _normal_list(value, base, path) if isinstance(value, list) else _refuse(value, base, path)
+    if base in _SCALARS and (type(value) is not base or (base is int and value not in _INT64)):
+        return _refuse(value, base, path)
+    if isinstance(value, str):
+        _check_text(value, path)
     return value
 
 
-def _normal_struct(value: dict[str, Any], type_: type[msgspec.Struct]) -> dict[str, Any]:
+def _check_text(text: str, path: _Path) -> None:
+    """The kernel takes no NUL anywhere; what holds one would fail late and half-done."""
+    if "\0" in text:
+        raise InvalidParameter(f"invalid value for {'.'.join(path[1:])}: it has a NUL character")
+
+
+def _normal_map(value: dict[str, Any], base: Any, path: _Path) -> dict[str, Any]:
+    inner = typing.get_args(base)[1]
+    keep_null = inner is object or type(None) in typing.get_args(inner)
+    found = {}
+    for key, item in value.items():
+        _check_text(key, path)
+        if item is not None:
+            found[key] = _normal(item, inner, path)
+        elif keep_null:
+            found[key] = None
+        elif typing.get_origin(inner) is dict:
+            found[key] = {}
+    return found
+
+
+def _normal_list(value: list[Any], base: Any, path: _Path) -> list[Any]:
+    inner = typing.get_args(base)
+    if typing.get_origin(base) is tuple and Ellipsis not in inner:  # Go's [2]uint
+        value = [*value, *[0] * len(inner)][: len(inner)]
+    return [_normal(item, inner[0], path) for item in value]
+
+
+def _normal_struct(value: dict[str, Any], type_: type[msgspec.Struct], path: _Path) -> dict[str, Any]:
     fields = _fields(type_)
+    struct = path[0] if len(path) == 1 else _go_name(type_)
     found: dict[str, Any] = {}
     for key, item in value.items():
         known = fields.get(key.lower())
         if known is None or item is None:
             continue
         name, inner = known
-        if name in _STRING_OR_LIST and isinstance(item, str):
-            item = [item]
-        found[name] = _normal(item, inner)
+        where = (struct, *path[1:], name)
+        if (type_.__name__, name) in _STRING_OR_LIST:
+            item = item if _is_strings(item) else [_normal(item, str, where)]
+        found[name] = _normal(item, inner, where)
     return found
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _refuse(value: Any, type_: Any, path: _Path) -> NoReturn:
+    kind = f"number {value}" if type(value) in (int, float) and type_ is int else _KINDS.get(type(value), "null")
+    if len(path) == 1:
+        place = f"value of type {path[0]}"
+    else:
+        place = f"struct field {'.'.join(path).partition('.')[2]} of type {_go_type(type_)}"
+    raise InvalidParameter(f"invalid JSON: json: cannot unmarshal {kind} into Go {place}")
+
+
+def _go_type(type_: Any) -> str:
+    """`list[DeviceMapping]` as `[]container.DeviceMapping`."""
+    base = _without_none(type_)
+    inner = typing.get_args(base)
+    origin = typing.get_origin(base)
+    if origin is dict:
+        return f"map[string]{_go_type(inner[1])}"
+    if origin is list:
+        return f"[]{_go_type(inner[0])}"
+    if origin is tuple:
+        return f"[{len(inner)}]uint"
+    return _SCALARS.get(base) or ("interface {}" if base is object else _go_name(base))
 
 
 def _without_none(type_: Any) -> Any:
