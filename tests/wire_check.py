@@ -148,6 +148,8 @@ def _check_one(endpoint: Endpoint, version: tuple[int, int], status: int, body: 
     try:
         value = _convert(where, "application/json", body, endpoint.model)
         for fault in _out_of_version(value, version, "$"):
+            if endpoint.path == "/system/df" and "annotations" in fault:
+                continue  # dockerd takes them out of the list of containers only
             raise WrongAnswer(f"{where}: {fault}: {body[:2000]!r}")
         if version == NEWEST:
             contract.check_answer(where, endpoint.method, endpoint.path, status, json.loads(body))

@@ -317,7 +317,7 @@ class ImageService:
             self._configs.pop(record.id, None)
             self._emit("delete", record.id, record.id)
             deleted = [Deleted(deleted=record.id)]
-            self._discard(record.id, record.manifest, *record.blobs)
+            self.discard(record.id, record.manifest, *record.blobs)
             shared = {
                 chain_id(other.layers[:number])
                 for other in self._records.values()
@@ -335,12 +335,8 @@ class ImageService:
             await asyncio.to_thread(self._snapshotter.collect)
         return deleted
 
-    async def discard(self, *blobs: str) -> None:
-        """Removes blobs unless an image needs them."""
-        async with self._changing:
-            self._discard(*blobs)
-
-    def _discard(self, *blobs: str) -> None:
+    def discard(self, *blobs: str) -> None:
+        """Removes blobs unless an image needs them; only within a change (`changing`)."""
         wanted = {blob for one in self._records.values() for blob in (one.id, one.manifest, *one.blobs)}
         for blob in blobs:
             if blob and blob not in wanted:

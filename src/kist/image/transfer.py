@@ -35,7 +35,7 @@ class Transfer:
         names = [[Reference.parse(tag).tagged() for tag in one.tags] for one in loaded]
         for one, references in zip(loaded, names, strict=True):
             if not wanted(decode_config(one.config)):
-                await self._images.discard(Digest.of(one.config), one.manifest, *one.layers)
+                self._images.discard(Digest.of(one.config), one.manifest, *one.layers)
                 continue
             image = await self._images.add(one.config, list(one.layers), one.manifest, say)
             for reference in references:
