@@ -447,7 +447,7 @@ def test_idle_slow_and_many_clients_do_not_stall_others(engine: Kistd) -> None:
     assert time.monotonic() - start < 10
     huge = raw(engine, b"GET /_ping HTTP/1.1\r\nHost: x\r\n")
     with contextlib.suppress(OSError):
-        for _ in range(64):
+        for _ in range(300):  # more than a mebibyte
             huge.sendall(b"X-Big: " + b"a" * 4096 + b"\r\n")
     assert b" 431 " in huge.recv(100)
     for client in (*idle, *slow, huge):

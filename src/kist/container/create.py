@@ -81,10 +81,7 @@ def _missing_capabilities(engine: Engine) -> list[str]:
 
 def _complete(engine: Engine, host: HostConfig) -> HostConfig:
     """What follows from the request, as Docker keeps it."""
-    masked, readonly = host.masked_paths, host.readonly_paths
-    if not host.privileged:
-        masked = list(spec.MASKED_PATHS) if masked is None else masked
-        readonly = list(spec.READONLY_PATHS) if readonly is None else readonly
+    masked, readonly = _hidden_paths(host)
     kill_disable = host.oom_kill_disable
     return msgspec.structs.replace(
         host,
@@ -109,16 +106,9 @@ def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
     cgroupns = host.cgroupns_mode
     if not cgroupns:
         cgroupns = "host" if host.privileged and not engine.layout.is_v2 else engine.host.cgroupns
-    oom_kill_disable = host.oom_kill_disable
-    if oom_kill_disable is None and engine.limits.oom_kill_disable:
-        oom_kill_disable = False
-    masked, readonly = _hidden_paths(host)
     return msgspec.structs.replace(
         host,
         log_config=log_config,
-        oom_kill_disable=oom_kill_disable,
-        masked_paths=masked,
-        readonly_paths=readonly,
         network_mode=engine.networks.default_mode if network_mode == "default" else network_mode,
         ipc_mode=ipc,
         restart_policy=RestartPolicy(policy.name or "no", policy.maximum_retry_count),

@@ -23,11 +23,7 @@ def check_log_config(config: LogConfig | None) -> None:
     if config is None or config.type == "none":
         return
     _check_mode(config.config or {})
-    if config.type in _KNOWN_ELSEWHERE:
-        raise NotSupported(f"logging driver {config.type} is not supported by this engine yet: use json-file or none")
-    if config.type != "json-file":
-        name = config.type
-        raise InvalidParameter(f'error looking up logging plugin {name}: plugin "{name}" not found')
+    check_log_driver(config.type)
     options = config.config or {}
     for key in options:
         if key == "compress":
@@ -40,6 +36,14 @@ def check_log_config(config: LogConfig | None) -> None:
         raise InvalidParameter("max-file cannot be less than 1")
     if int(files) > 1 and size is None:
         raise InvalidParameter("max-file option requires max-size to be set")
+
+
+def check_log_driver(name: str) -> None:
+    """Raises InvalidParameter, NotSupported."""
+    if name in _KNOWN_ELSEWHERE:
+        raise NotSupported(f"logging driver {name} is not supported by this engine yet: use json-file or none")
+    if name not in ("json-file", "none"):
+        raise InvalidParameter(f'error looking up logging plugin {name}: plugin "{name}" not found')
 
 
 def _check_mode(options: dict[str, str]) -> None:

@@ -28,7 +28,7 @@ from kist.container.events import EventBus
 from kist.container.execs import Execs
 from kist.container.index import Index
 from kist.container.lifecycle import Lifecycle
-from kist.container.logging import check_log_config
+from kist.container.logging import check_log_config, check_log_driver
 from kist.container.machine import Machine
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
@@ -164,8 +164,14 @@ class Daemon:
         gateways = settings.words("host-gateway-ip")
         if len(gateways) > 1:
             raise KistError(f"--host-gateway-ip {','.join(gateways)}: one address is supported by this engine")
+        driver = settings.text("log-driver")
         try:
-            check_log_config(LogConfig(settings.text("log-driver"), settings.mapping("log-opt")))
+            check_log_driver(driver)
+        except InvalidParameter as error:
+            text = f"failed to set log opts: logger: no log driver named '{driver}' is registered"
+            raise KistError(text) from error
+        try:
+            check_log_config(LogConfig(driver, settings.mapping("log-opt")))
         except KistError as error:
             raise KistError(f"failed to set log opts: {error.message}") from error
         return Defaults(

@@ -86,7 +86,10 @@ def _start(
         state = {"status": "failed", **launch.report("prepare the log and the monitor's socket", error)}
     else:
         state = {"status": "running", "pid": started.pid, "pid_start": started.start_time, "started_at": time.time_ns()}
-        protocol.send(connection, {"event": "started", "monitor": os.getppid(), **state}, [started.pidfd])
+        try:
+            protocol.send(connection, {"event": "started", "monitor": os.getppid(), **state}, [started.pidfd])
+        except OSError:
+            pass  # kistd is gone: the next one hears of it from the monitor's greeting
     handed = [name for name in HANDED if kept[name] >= 0]
     message = {
         "config": {key: config[key] for key in KEPT_SETTINGS},
