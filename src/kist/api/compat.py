@@ -86,12 +86,18 @@ def is_plain_error(version: str) -> bool:
 
 
 def create(
-    request: Request, config: ContainerConfig, host: HostConfig, endpoints: Endpoints, *, cgroup2: bool
+    request: Request,
+    config: ContainerConfig,
+    host: HostConfig,
+    endpoints: Endpoints,
+    *,
+    cgroup2: bool,
+    default_network: str = "bridge",
 ) -> tuple[ContainerConfig, HostConfig, Endpoints, list[str]]:
     """A request to create a container in today's terms, and warnings. Raises InvalidParameter."""
     if host.network_mode in ("", "default"):
-        host = _replace(host, network_mode="bridge")
-        endpoints = {("bridge" if name == "default" else name): one for name, one in (endpoints or {}).items()}
+        host = _replace(host, network_mode=default_network)
+        endpoints = {(default_network if name == "default" else name): one for name, one in (endpoints or {}).items()}
     host = _create_host(request, host, cgroup2)
     host = _replace(host, mounts=_create_mounts(request, host.mounts))
     if not at_least(request, "1.44"):

@@ -77,8 +77,11 @@ Logs = Callable[[str, dict[str, Any], bool], AsyncIterator[bytes]]
 class ContainerRoutes:
     """`create` and `logs` are given apart: they take values of the engine's own."""
 
-    def __init__(self, containers: Containers, create: Create, logs: Logs, *, cgroup2: bool) -> None:
-        self._containers, self._create, self._logs, self._cgroup2 = containers, create, logs, cgroup2
+    def __init__(
+        self, containers: Containers, create: Create, logs: Logs, *, cgroup2: bool, default_network: str
+    ) -> None:
+        self._containers, self._create, self._logs = containers, create, logs
+        self._cgroup2, self._default_network = cgroup2, default_network
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -125,7 +128,12 @@ class ContainerRoutes:
             raise InvalidParameter("config cannot be empty in order to create a container")
         networks = _endpoints(rest.networking_config)
         config, host, networks, warnings = compat.create(
-            request, config, rest.host_config or HostConfig(), networks, cgroup2=self._cgroup2
+            request,
+            config,
+            rest.host_config or HostConfig(),
+            networks,
+            cgroup2=self._cgroup2,
+            default_network=self._default_network,
         )
         created = await self._create(config, host, networks, name, compat.platform(request))
         return json_response(ContainerCreated(id=created.id, warnings=[*created.warnings, *warnings]), 201)

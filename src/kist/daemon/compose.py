@@ -260,7 +260,13 @@ class Daemon:
     def app(self) -> App:
         router = Router()
         containers = self.containers
-        ContainerRoutes(containers, self._create, self._logs, cgroup2=self.engine.layout.is_v2).add_to(router)
+        ContainerRoutes(
+            containers,
+            self._create,
+            self._logs,
+            cgroup2=self.engine.layout.is_v2,
+            default_network=self.engine.networks.default_mode,
+        ).add_to(router)
         ExecRoutes(containers).add_to(router)
         ImageRoutes(
             self.engine.images,
