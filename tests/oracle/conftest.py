@@ -70,6 +70,21 @@ def kist(shared_engine: Kistd) -> Kistd:
     return shared_engine
 
 
+@pytest.fixture(scope="module", autouse=True)
+def clean(request: pytest.FixtureRequest) -> None:
+    """Each module begins with two engines that hold nothing but the image."""
+    for name in ("kist", "dockerd"):
+        engine: Kistd = request.getfixturevalue(name)
+        for one in engine.request("GET", "/containers/json?all=1")[1]:
+            engine.request("DELETE", f"/containers/{one['Id']}?force=1&v=1")
+        for volume in engine.request("GET", "/volumes")[1]["Volumes"] or ():
+            engine.request("DELETE", f"/volumes/{volume['Name']}?force=1")
+        for image in engine.request("GET", "/images/json")[1]:
+            for tag in image["RepoTags"] or ():
+                if tag != "busybox:latest":
+                    engine.request("DELETE", f"/images/{tag}?force=1")
+
+
 @pytest.fixture(scope="session")
 def dockerd(busybox_archive: Path) -> Iterator[Dockerd]:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
