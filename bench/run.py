@@ -209,18 +209,19 @@ def flags(base: str) -> list[str]:
     return [*roots, "-H", f"unix://{base}/s"]
 
 
-def start_engines(base: str, others: list[str]) -> list[Engine]:
+def start_engines(base: str, others: list[str], engines: list[Engine]) -> None:
+    """Adds to `engines`, so that those that came up are known when one does not."""
     kist = f"{base}/k"
     os.makedirs(kist)
     command = [sys.executable, "-m", "kist.daemon.main", *flags(kist)]
-    engines = [Engine("kist", f"{kist}/s", command, f"{kist}/log")]
+    engines.append(Engine("kist", f"{kist}/s", command, f"{kist}/log"))
     if shutil.which("dockerd"):
         directory = f"{base}/o"
         os.makedirs(directory)
         engines.append(Engine("dockerd", f"{directory}/s", ["dockerd", *flags(directory)], f"{directory}/log"))
     for engine in engines:
         engine.docker("load", "-i", str(ARCHIVE), stdout=subprocess.DEVNULL)
-    return [*engines, *(Engine(name, path) for name, _, path in (one.partition("=") for one in others))]
+    engines += [Engine(name, path) for name, _, path in (one.partition("=") for one in others)]
 
 
 def measure(engines: list[Engine], rounds: int) -> Iterator[str]:
@@ -314,8 +315,9 @@ def main() -> None:
         make_image()
     isolate()
     base = tempfile.mkdtemp(prefix="kb", dir="/tmp")
-    engines = start_engines(base, options.engines)
+    engines: list[Engine] = []
     try:
+        start_engines(base, options.engines, engines)
         names = " | ".join(engine.name for engine in engines)
         lines = [f"| | {names} | ratio | target |", f"|---|{'---|' * (len(engines) + 2)}"]
         print("\n".join(lines))
