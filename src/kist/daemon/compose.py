@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import asyncio
 import logging
 import os
 import shutil
@@ -242,6 +243,7 @@ class Daemon:
         await self.engine.supervisor.start()
         await Recovery(self.engine, self.lifecycle, self.execs).run()
         self.engine.images.collect()
+        await asyncio.to_thread(self.engine.snapshotter.collect)
 
     async def close(self) -> None:
         """Lets go of everything; containers go on."""
