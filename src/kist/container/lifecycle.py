@@ -133,12 +133,21 @@ class Lifecycle:
                     machine.set_pidfd(descriptors.pop(0))
                 machine.greeting.set_result(event)
         elif kind == "waiters":
-            machine.pending_waiters += [WaitClient(descriptor, True) for descriptor in descriptors]
+            self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
         elif kind.startswith("exec_"):
             self._on_exec(machine, event)
         for descriptor in descriptors:
             os.close(descriptor)
+
+    @staticmethod
+    def _take_waiters(machine: Machine, waiters: list[WaitClient]) -> None:
+        """Those who wait for the removal come back from a monitor that goes; it may have been made meanwhile."""
+        if not machine.removed.is_set():
+            machine.pending_waiters += waiters
+            return
+        for waiter in waiters:
+            answer_waiter(waiter, machine.state.exit_code)
 
     def _on_started(self, machine: Machine, event: Message, descriptors: list[int]) -> None:
         machine.set_pidfd(descriptors.pop(0))

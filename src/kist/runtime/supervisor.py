@@ -124,10 +124,9 @@ class MonitorHandle:
             except BlockingIOError:
                 self._loop.add_writer(self._connection.fileno(), self._flush)
                 return
-            except OSError:
-                self.close()
-                self._on_lost(self)
-                return
+            except OSError:  # it is gone; what it said before is still to be read, and then its end
+                self._drop_outgoing()
+                break
             for descriptor in descriptors:
                 os.close(descriptor)
             if sent < len(data):
@@ -154,6 +153,12 @@ class MonitorHandle:
         with contextlib.suppress(ProcessLookupError):
             os.kill(struct.unpack("iII", credentials)[0], signal.SIGKILL)
 
+    def _drop_outgoing(self) -> None:
+        for _, descriptors in self._outgoing:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._outgoing.clear()
+
     def close(self) -> None:
         """Lets go of the monitor; it goes on without us."""
         if self.closed:
@@ -161,10 +166,7 @@ class MonitorHandle:
         self.closed = True
         self._loop.remove_reader(self._connection.fileno())
         self._loop.remove_writer(self._connection.fileno())
-        for _, descriptors in self._outgoing:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        self._outgoing.clear()
+        self._drop_outgoing()
         self._receiver.close()
         self._connection.close()
 
