@@ -732,6 +732,21 @@ def test_kill_9_at_any_moment_leaves_nothing_half_made(own_engine: Kistd) -> Non
     assert "Traceback" not in own_engine.log()
 
 
+def test_what_a_crash_left_of_volumes_is_settled_by_the_next_start(own_engine: Kistd) -> None:
+    """Each step between nothing and a volume, and back: what nobody can own goes, what holds data comes back."""
+    own_engine.kill()
+    volumes = Path(own_engine.base) / "d" / "volumes"
+    names = {kind: number * 64 for kind, number in (("made", "1"), ("marked", "2"), ("removed", "3"), ("data", "4"))}
+    (volumes / names["made"]).mkdir()
+    (volumes / names["marked"] / "_data").mkdir(parents=True)
+    (volumes / names["marked"] / "pending").touch()
+    (volumes / f".removed-{names['removed']}" / "_data").mkdir(parents=True)
+    (volumes / names["data"] / "_data").mkdir(parents=True)
+    own_engine.start()
+    listed = {one["Name"] for one in own_engine.request("GET", "/volumes")[1]["Volumes"]}
+    assert listed == {names["data"]} == set(os.listdir(volumes))
+
+
 def test_kill_9_within_a_load_leaves_nothing_half_made(own_engine: Kistd) -> None:
     chance = random.Random(7)
     before = stored(own_engine)

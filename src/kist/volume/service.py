@@ -128,6 +128,9 @@ class VolumeService:
                     shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
                 else:
                     self.settle([name])
+            elif name not in self._records:  # made, and not even marked yet
+                with suppress(OSError):
+                    os.rmdir(f"{self._root}/{name}")
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Raises NotFound, and Conflict while a container uses it."""
