@@ -214,12 +214,18 @@ class ConfigureLink(NamedTuple):
 
 
 class DisableIPv6(NamedTuple):
-    """On a link without an IPv6 address, before it is up: a link-local address would reach past the IPv4 network."""
+    """On a link without an IPv6 address, before it is up: a link-local address would reach past the IPv4 network.
+
+    `default` is what a link that comes into the namespace begins with. The kernel sets that without its lock for
+    links, which a write for a single link retries in a busy loop as long as any other process holds it
+    (addrconf_sysctl_disable, net/ipv6/addrconf.c): of many starts at once that was a tenth of the work.
+    """
 
     name: str
+    value: str = "1"
 
     def describe(self) -> str:
-        return f"disable IPv6 on {self.name}"
+        return f"set disable_ipv6 of {self.name} to {self.value}"
 
     def execute(self, context: Context) -> None:
         try:
@@ -229,7 +235,7 @@ class DisableIPv6(NamedTuple):
         try:
             if not path.is_proc(descriptor):
                 raise OSError(errno.EINVAL, "not on procfs", self.describe())
-            os.write(descriptor, b"1")
+            os.write(descriptor, self.value.encode())
         finally:
             os.close(descriptor)
 

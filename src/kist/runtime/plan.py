@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from kist.kernel import caps, const, process
 from kist.kernel.cgroup import Layout
+from kist.model.network import Link
 from kist.monitor import operations as do
 from kist.runtime import cgroups, oci
 from kist.runtime.launch import ExecRequest, LaunchRequest
@@ -141,11 +142,26 @@ def _links(request: LaunchRequest) -> list[do.Operation]:
     ]
 
 
+def _own_links(request: LaunchRequest) -> list[do.Operation]:
+    """Links that init makes in its own namespace: what they begin with it says before."""
+    found: list[do.Operation] = []
+    for link, made in zip(request.links, _links(request), strict=True):
+        if _has_ipv6(link):
+            found.append(made)
+        else:
+            found += [do.DisableIPv6("default"), made, do.DisableIPv6("default", "0")]
+    return found
+
+
+def _has_ipv6(link: Link) -> bool:
+    return any(":" in address for address in link.addresses)
+
+
 def init_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
     """Everything between clone and exec."""
     spec = request.spec
     own = {namespace.type for namespace in spec.linux.namespaces if not namespace.path}
-    outside = [] if _remapped(spec) else [*_cgroup(request, layout), *_links(request)]
+    outside = [] if _remapped(spec) else [*_cgroup(request, layout), *_own_links(request)]
     return [
         *outside,
         do.JoinCgroup(request.cgroup),
@@ -278,7 +294,7 @@ def _identity(spec: oci.Spec, own: set[str]) -> list[do.Operation]:
 def _network(request: LaunchRequest) -> list[do.Operation]:
     found: list[do.Operation] = []
     for link in request.links:
-        if not any(":" in address for address in link.addresses):
+        if _remapped(request.spec) and not _has_ipv6(link):
             found.append(do.DisableIPv6(link.name))
         gateways = [gateway for gateway in (link.gateway4, link.gateway6) if gateway]
         found.append(do.ConfigureLink(link.name, list(link.addresses), gateways))
