@@ -205,8 +205,14 @@ def benchmarks(engine: Engine) -> Iterator[Benchmark]:
 
 
 def flags(base: str) -> list[str]:
-    """Roots, socket and pid file of its own; kistd and dockerd call them the same."""
-    roots = ["--data-root", f"{base}/d", "--exec-root", f"{base}/e", "--pidfile", f"{base}/p"]
+    """Roots, socket and pid file of its own; kistd and dockerd call them the same. The runtime's directory is a tmpfs,
+    as /run is, where both have it by default.
+    """
+    runtime = f"{base}/e"
+    if os.environ.get("KIST_BENCH_ISOLATED") and not os.path.ismount(runtime):
+        os.makedirs(runtime, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=711", "none", runtime], check=True)
+    roots = ["--data-root", f"{base}/d", "--exec-root", runtime, "--pidfile", f"{base}/p"]
     return [*roots, "-H", f"unix://{base}/s"]
 
 
@@ -339,6 +345,8 @@ def main() -> None:
             clean(engine)
             engine.stop()
         purge(f"{base}/k/d", f"{base}/k/e")
+        for runtime in (f"{base}/k/e", f"{base}/o/e"):
+            subprocess.run(["umount", "--lazy", runtime], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(base, ignore_errors=True)
 
 

@@ -94,6 +94,7 @@ class Daemon:
         root = f"kist/{self._instance.id}"
         defaults, init_binary = self._defaults(), self._init_binary()
         cgroup.make(layout, root)
+        cgroup.hand_down_cpuset(layout, root)
         networks = NetworkService(self._database, self._instance.id, self._bridge_settings())
         networks.start()  # last: nothing fails behind it, so a refused start leaves no bridge
         self.engine = Engine(

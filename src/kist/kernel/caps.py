@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 
 from kist.kernel.const import (
@@ -39,8 +40,9 @@ def names(bits: int) -> list[str]:
     return [name for number, name in enumerate(NAMES) if bits >> number & 1]
 
 
+@functools.cache
 def last_cap() -> int:
-    """The highest capability this kernel knows."""
+    """The highest capability this kernel knows; the zygote asks once for all containers."""
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
         return int(file.read())
 

@@ -11,6 +11,8 @@ import os
 import time
 from typing import NamedTuple
 
+_CHUNK = 4096  # what a control file gives at once
+
 
 class Layout(NamedTuple):
     """`v1` maps a controller (or `name=systemd`) to its mount point; `unified` is the v2 tree's, or ""."""
@@ -64,19 +66,34 @@ def detect(mountinfo: str | None = None) -> Layout:
 def read(path: str) -> str:
     """A control file without its last newline; "" when it is not there."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    found = b""
+    try:
+        while chunk := os.read(descriptor, _CHUNK):
+            found += chunk
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    return found.decode("ascii", "replace").strip()
 
 
 def write(path: str, value: str) -> None:
     """Writes a control file in one write(2). Raises OSError that names file and value."""
+    write_lines(path, [value])
+
+
+def write_lines(path: str, lines: list[str]) -> None:
+    """Writes line by line, each in one write(2). Raises OSError that names file and line."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(descriptor, value.encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, f"write {value!r} to {path}") from error
+        for line in lines:
+            try:
+                os.write(descriptor, line.encode())
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, f"write {line!r} to {path}") from error
     finally:
         os.close(descriptor)
 
@@ -106,13 +123,24 @@ def _make_directory(directory: str) -> None:
 
 
 def inherit_cpuset(root: str, name: str) -> None:
-    """A v1 cpuset takes no task before it has processors and memory nodes: copies the parent's, level by level."""
+    """A v1 cpuset takes no task before it has processors and memory nodes: copies the parent's, level by level.
+
+    Below a group of `hand_down_cpuset` the kernel has done it.
+    """
+    if read(f"{root}/{name}/cpuset.mems"):
+        return
     path = root
     for part in name.split("/"):
         parent, path = path, f"{path}/{part}"
         for file in ("cpuset.cpus", "cpuset.mems"):
             if not read(f"{path}/{file}"):
                 write(f"{path}/{file}", read(f"{parent}/{file}"))
+
+
+def hand_down_cpuset(layout: Layout, name: str) -> None:
+    """Groups made below this one begin with its processors and memory nodes (cgroup.clone_children, cgroups(7))."""
+    if "cpuset" in layout.v1:
+        write(f"{layout.v1['cpuset']}/{name}/cgroup.clone_children", "1")
 
 
 def enable_controllers(layout: Layout, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -20,8 +20,12 @@ libc.inotify_add_watch.argtypes = [c_int, c_char_p, c_uint]
 libc.inotify_rm_watch.argtypes = [c_int, c_int]
 libc.syncfs.argtypes = [c_int]
 libc.malloc_trim.argtypes = [c_size_t]
-# syscall(2) is variadic; every argument is passed as a long or a pointer.
+# syscall(2) is variadic: a prototype for each number of arguments, all as wide as a register, so that no upper half is
+# garbage. Prototypes cost half of what objects made for each call do.
 libc.syscall.restype = c_long
+_SYSCALL = [
+    ctypes.CFUNCTYPE(c_long, c_long, *[c_void_p] * count, use_errno=True)(("syscall", libc)) for count in range(7)
+]
 
 
 def check(result: int, call: str, path: object = "") -> int:
@@ -35,7 +39,6 @@ def check(result: int, call: str, path: object = "") -> int:
 
 
 def syscall(number: int, *arguments: object, call: str, path: object = "") -> int:
-    """syscall(2) with integers widened to long, so that no upper half is garbage. Raises OSError."""
-    widened = [c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
-    result: int = libc.syscall(c_long(number), *widened)
-    return check(result, call, path)
+    """syscall(2) with integers, bytes and pointers. Raises OSError."""
+    result: int = _SYSCALL[len(arguments)](number, *arguments)
+    return check(result, call, path) if result < 0 else result

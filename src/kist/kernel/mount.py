@@ -88,6 +88,15 @@ def move_mount(mount_fd: int, target: int | str | bytes) -> None:
     syscall(SYS_MOVE_MOUNT, mount_fd, b"", directory, path, flags, call="move_mount", path=target)
 
 
+def move_mount_at(mount_fd: int, directory: int, name: str) -> None:
+    """Attaches a detached mount to an entry of a directory that nobody else can change. Raises OSError."""
+    syscall(
+        *(SYS_MOVE_MOUNT, mount_fd, b"", directory, os.fsencode(name), MOVE_MOUNT_F_EMPTY_PATH),
+        call="move_mount",
+        path=name,
+    )
+
+
 def open_tree(path: str | bytes, flags: int, directory: int = AT_FDCWD) -> int:
     """open_tree(2) with O_CLOEXEC; OPEN_TREE_CLONE makes a detached copy. Raises OSError."""
     return syscall(SYS_OPEN_TREE, directory, _bytes(path), flags | OPEN_TREE_CLOEXEC, call="open_tree", path=path)

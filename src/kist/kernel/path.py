@@ -61,9 +61,14 @@ def make_directories(root: int, path: str, mode: int = 0o755, uid: int = -1, gid
     try:
         return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
-        parts = split(path)
-        if not parts:
-            raise
+        return _make_last(root, path, mode, uid, gid)
+
+
+def _make_last(root: int, path: str, mode: int = 0o755, uid: int = -1, gid: int = -1) -> int:
+    """The same for a path that is missing."""
+    parts = split(path)
+    if not parts:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     parent = make_directories(root, "/".join(parts[:-1]), mode, uid, gid)
     try:
         os.mkdir(parts[-1], mode, dir_fd=parent)
@@ -83,7 +88,7 @@ def make_mountpoint(root: int, path: str, directory: bool) -> int:
     except FileNotFoundError:
         pass
     if directory:
-        return make_directories(root, path)
+        return _make_last(root, path)
     parent, _, name = path.rstrip("/").rpartition("/")
     holder = make_directories(root, parent)
     try:
@@ -98,10 +103,11 @@ def read_file_in_root(root: int, path: str, limit: int) -> bytes:
     """The content of a regular file, at most `limit` bytes (OSError EFBIG beyond). Never blocks on a FIFO."""
     descriptor = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        chunks, left = [], limit + 1
-        while left > 0 and (chunk := os.read(descriptor, min(left, 1 << 20))):
+        chunks, left, size = [], limit + 1, min(found.st_size + 1, 1 << 20)
+        while left > 0 and (chunk := os.read(descriptor, min(left, size))):
             chunks.append(chunk)
             left -= len(chunk)
         if left <= 0:

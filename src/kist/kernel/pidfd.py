@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from kist.kernel.const import SYS_PIDFD_SEND_SIGNAL
 from kist.kernel.libc import syscall
+
+_STAT_SIZE = 4096  # 52 numbers and a name, in one read
 
 
 def pidfd_send_signal(descriptor: int, number: int) -> None:
@@ -16,7 +20,10 @@ def start_time(pid: int) -> int:
 
     A pid and its start time together name a process for good.
     """
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        text = file.read()
+    descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(descriptor, _STAT_SIZE)
+    finally:
+        os.close(descriptor)
     # The second field is the name in parentheses and may hold anything, so count from the last parenthesis.
     return int(text[text.rindex(b")") + 2 :].split()[19])

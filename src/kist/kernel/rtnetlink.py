@@ -27,6 +27,7 @@ IFA_F_NODAD = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
 IFF_UP = 1
+LOOPBACK = 1  # the index of `lo` in every namespace (LOOPBACK_IFINDEX, include/net/flow.h)
 
 
 def _ifinfomsg(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
@@ -101,9 +102,9 @@ class RouteSocket:
 
     def configure(self, name: str, addresses: list[str], gateways: list[str]) -> None:
         """Raises `lo` and `name`, gives addresses and default routes: one batch. Raises OSError."""
-        loopback, index = socket.if_nametoindex("lo"), socket.if_nametoindex(name)
+        index = socket.if_nametoindex(name)
         batch = [
-            (RTM_NEWLINK, 0, _ifinfomsg(loopback, IFF_UP, IFF_UP)),
+            (RTM_NEWLINK, 0, _ifinfomsg(LOOPBACK, IFF_UP, IFF_UP)),
             (RTM_NEWLINK, 0, _ifinfomsg(index, IFF_UP, IFF_UP)),
         ]
         batch += [self._address(index, address) for address in addresses]
@@ -111,7 +112,7 @@ class RouteSocket:
         self._socket.batch(batch)
 
     def raise_loopback(self) -> None:
-        self.set_up(socket.if_nametoindex("lo"))
+        self.set_up(LOOPBACK)
 
     def set_up(self, index: int) -> None:
         self._socket.request(RTM_NEWLINK, 0, _ifinfomsg(index, IFF_UP, IFF_UP))

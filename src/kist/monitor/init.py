@@ -17,6 +17,7 @@ def run(plan: int, context: Context, stdio: tuple[int, int, int]) -> None:
     """Never returns: the process becomes the container's, or ends with status 1 after telling why."""
     current: Operation | None = None
     try:
+        os.umask(0)  # what is made here has the mode that is asked for
         for target, descriptor in enumerate(stdio):
             if descriptor >= 0:
                 os.dup2(descriptor, target)

@@ -36,6 +36,20 @@ class Context:
         self.executable = ""
         self.identity = users.Identity(0, 0, [], "/")
         self.problem = ""  # what an operation has to say about its failure beyond the errno
+        self._directory: tuple[str, int] = ("", -1)
+        self.mask = -1  # the empty file system over a masked directory, to be shown over the next
+
+    def directory(self, name: str) -> int:
+        """O_PATH descriptor of a directory of the container, made when missing; valid until the next call."""
+        if self._directory[0] != name or self._directory[1] < 0:
+            self.forget_directory()
+            self._directory = (name, path.make_directories(self.root, name))
+        return self._directory[1]
+
+    def forget_directory(self) -> None:
+        if self._directory[1] >= 0:
+            os.close(self._directory[1])
+        self._directory = ("", -1)
 
     def console(self, descriptor: int) -> None:
         """Hands the master of the container's terminal to the monitor."""
@@ -78,6 +92,19 @@ class WriteControl(NamedTuple):
         except OSError:
             if not self.optional:
                 raise
+
+
+class WriteControls(NamedTuple):
+    """A control file of a cgroup that takes one line after the other."""
+
+    path: str
+    lines: list[str]
+
+    def describe(self) -> str:
+        return f"write {', '.join(self.lines)} to {self.path}"
+
+    def execute(self, context: Context) -> None:
+        cgroup.write_lines(self.path, self.lines)
 
 
 class WriteIdMaps(NamedTuple):
@@ -326,21 +353,41 @@ class MountInside(NamedTuple):
             os.close(place)
 
 
-class RemountInside(NamedTuple):
-    """Changes attributes of what is mounted at a path of the container."""
+class MountCgroups(NamedTuple):
+    """A tmpfs with the container's own group of each v1 hierarchy: `groups` are (directory on the host, name there).
+
+    A bind of the group's directory shows the same as a new mount of the hierarchy in the cgroup namespace, and costs
+    half. `links` are (target, name).
+    """
 
     target: str
+    groups: list[list[str]]
+    links: list[list[str]]
     attributes: int
 
     def describe(self) -> str:
-        return f"set attributes {self.attributes:#x} of {self.target}"
+        return f"mount {len(self.groups)} cgroup hierarchies at {self.target}"
 
     def execute(self, context: Context) -> None:
-        place = path.open_in_root(context.root, self.target, os.O_PATH)
+        tmpfs = mount.detached_mount("tmpfs", "tmpfs", ["mode=755"], self.attributes & ~const.MOUNT_ATTR_RDONLY)
         try:
-            mount.mount_setattr(place, "", const.AT_EMPTY_PATH, attr_set=self.attributes)
+            place = path.make_mountpoint(context.root, self.target, directory=True)
+            try:
+                mount.move_mount(tmpfs, place)
+            finally:
+                os.close(place)
+            for source, name in self.groups:
+                os.mkdir(name, 0o755, dir_fd=tmpfs)
+                tree = mount.open_tree(source, const.OPEN_TREE_CLONE)
+                try:
+                    mount.move_mount_at(tree, tmpfs, name)
+                finally:
+                    os.close(tree)
+            for target, name in self.links:
+                os.symlink(target, name, dir_fd=tmpfs)
+            mount.mount_setattr(tmpfs, "", const.AT_EMPTY_PATH | const.AT_RECURSIVE, attr_set=self.attributes)
         finally:
-            os.close(place)
+            os.close(tmpfs)
 
 
 class BindInside(NamedTuple):
@@ -393,16 +440,13 @@ class MakeDevice(NamedTuple):
 
     def execute(self, context: Context) -> None:
         parent, _, name = self.path.rpartition("/")
-        directory = path.make_directories(context.root, parent)
+        directory = context.directory(parent)
         try:
             os.mknod(name, self.kind | self.mode, os.makedev(self.major, self.minor), dir_fd=directory)
-            os.chmod(f"/proc/self/fd/{directory}/{name}", self.mode)
             if self.uid or self.gid:
                 os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
             pass
-        finally:
-            os.close(directory)
 
 
 class MakeLink(NamedTuple):
@@ -419,13 +463,10 @@ class MakeLink(NamedTuple):
         if self.optional and not os.path.exists(self.target):
             return
         parent, _, name = self.path.rpartition("/")
-        directory = path.make_directories(context.root, parent)
         try:
-            os.symlink(self.target, name, dir_fd=directory)
+            os.symlink(self.target, name, dir_fd=context.directory(parent))
         except FileExistsError:
             pass
-        finally:
-            os.close(directory)
 
 
 class MakeWorkingDirectory(NamedTuple):
@@ -449,6 +490,7 @@ class PivotRoot(NamedTuple):
         return "pivot root"
 
     def execute(self, context: Context) -> None:
+        context.forget_directory()
         mount.pivot_root(".", ".")
         mount.mount(None, ".", None, const.MS_SLAVE | const.MS_REC)  # the umount must not travel to the host
         mount.umount2(".", const.MNT_DETACH)
@@ -489,10 +531,13 @@ class MaskPath(NamedTuple):
         except (FileNotFoundError, NotADirectoryError):
             return
         try:
-            if stat.S_ISDIR(os.fstat(place).st_mode):
-                tree = mount.detached_mount("tmpfs", "tmpfs", ["ro"], const.MOUNT_ATTR_RDONLY)
-            else:
+            if not stat.S_ISDIR(os.fstat(place).st_mode):
                 tree = mount.open_tree("/dev/null", const.OPEN_TREE_CLONE)
+            elif context.mask >= 0:
+                tree = mount.open_tree("", const.OPEN_TREE_CLONE | const.AT_EMPTY_PATH, context.mask)
+            else:
+                tree = mount.detached_mount("tmpfs", "tmpfs", ["ro"], const.MOUNT_ATTR_RDONLY)
+                context.mask = os.dup(tree)
             try:
                 mount.move_mount(tree, place)
             finally:
@@ -624,8 +669,11 @@ class SetOomScore(NamedTuple):
 
     def execute(self, context: Context) -> None:
         try:
-            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-                file.write(str(self.value))
+            descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, str(self.value).encode())
+            finally:
+                os.close(descriptor)
         except PermissionError:
             if self.value:  # 0 is what nobody asked for: an engine without CAP_SYS_RESOURCE may not go below its own
                 raise
@@ -833,10 +881,10 @@ class Execute(NamedTuple):
 OPERATIONS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        MakeCgroup, WriteControl, WriteIdMaps, MakeVeth, JoinCgroup, Unshare, JoinNamespace,
+        MakeCgroup, WriteControl, WriteControls, WriteIdMaps, MakeVeth, JoinCgroup, Unshare, JoinNamespace,
         AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback, IsolateMounts,
         MountRoot,
-        MountInside, RemountInside, BindInside, MakeDevice, MakeLink,
+        MountInside, MountCgroups, BindInside, MakeDevice, MakeLink,
         MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,
         MaskPath, ReadonlyPath, SetSysctl, OpenConsole, NewSession, OwnStreams, SetRlimit, SetOomScore, JoinKeyring,
         ChangeDirectory, FindExecutable, ResolveUser, BecomeUser, DropBounding, SetCapabilities, NoNewPrivileges,

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 
-from kist.kernel import cgroup, process
+from kist.kernel import caps, cgroup, process
 from kist.monitor import monitor
 from kist.monitor.protocol import SEQPACKET
 
@@ -43,6 +43,7 @@ def main(cgroup_name: str, nofile: tuple[int, int]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps monitors
     process.set_child_subreaper()
+    caps.last_cap()
     layout = cgroup.detect()
     cgroup.make(layout, cgroup_name)
     cgroup.join(layout, cgroup_name)

@@ -6,17 +6,17 @@ Pure: the layout and the resources give a list of writes. Values for v2 follow t
 from __future__ import annotations
 
 from kist.kernel.cgroup import Layout
-from kist.monitor.operations import WriteControl
+from kist.monitor.operations import WriteControl, WriteControls
 from kist.runtime.oci import CPU, BlockIO, DeviceRule, Memory, Resources
 
 
-def writes(layout: Layout, name: str, resources: Resources) -> list[WriteControl]:
+def writes(layout: Layout, name: str, resources: Resources) -> list[WriteControl | WriteControls]:
     """The writes, in an order the kernel takes."""
     return _v2(layout, name, resources) if layout.is_v2 else _v1(layout, name, resources)
 
 
-def _v1(layout: Layout, name: str, resources: Resources) -> list[WriteControl]:
-    found: list[WriteControl] = []
+def _v1(layout: Layout, name: str, resources: Resources) -> list[WriteControl | WriteControls]:
+    found: list[WriteControl | WriteControls] = []
 
     def add(controller: str, file: str, value: object, optional: bool = False) -> None:
         directory = layout.path(controller, name)
@@ -41,10 +41,21 @@ def _v1(layout: Layout, name: str, resources: Resources) -> list[WriteControl]:
         add("cpuset", "cpuset.mems", cpu.mems)
     if resources.pids is not None:
         add("pids", "pids.max", resources.pids.limit if resources.pids.limit > 0 else "max")
-    for rule in resources.devices:
-        add("devices", "devices.allow" if rule.allow else "devices.deny", device_line(rule))
+    found += _devices_v1(layout.path("devices", name), resources.devices)
     for file, value in _block_v1(resources.block_io or BlockIO()):
         add("blkio", file, value)
+    return found
+
+
+def _devices_v1(directory: str, rules: tuple[DeviceRule, ...]) -> list[WriteControls]:
+    """In their order, those that follow each other in the same file together."""
+    found: list[WriteControls] = []
+    for rule in rules if directory else ():
+        path = f"{directory}/{'devices.allow' if rule.allow else 'devices.deny'}"
+        if found and found[-1].path == path:
+            found[-1].lines.append(device_line(rule))
+        else:
+            found.append(WriteControls(path, [device_line(rule)]))
     return found
 
 
@@ -87,7 +98,7 @@ def device_line(rule: DeviceRule) -> str:
     return f"{rule.type} {major}:{minor} {rule.access}"
 
 
-def _v2(layout: Layout, name: str, resources: Resources) -> list[WriteControl]:
+def _v2(layout: Layout, name: str, resources: Resources) -> list[WriteControl | WriteControls]:
     directory = f"{layout.unified}/{name}"
     values: list[tuple[str, object]] = []
     memory, cpu = resources.memory or Memory(), resources.cpu or CPU()

@@ -245,24 +245,18 @@ def _mount(mount: oci.Mount) -> do.Operation:
 
 
 def _cgroup_mounts(mount: oci.Mount, layout: Layout, group: str) -> list[do.Operation]:
-    """The container's own group in each hierarchy, whether it has a cgroup namespace or not. A bind of the group's
-    directory shows the same as a new mount of the hierarchy in the namespace, and costs half.
-    """
+    """The container's own group in each hierarchy, whether it has a cgroup namespace or not."""
     attributes, _, _ = split_options(mount.options)
     if layout.is_v2:
         return [do.MountInside("cgroup2", "cgroup", [], attributes, mount.destination)]
-    found: list[do.Operation] = [
-        do.MountInside("tmpfs", "tmpfs", ["mode=755"], attributes & ~const.MOUNT_ATTR_RDONLY, mount.destination)
-    ]
+    groups, links = [], []
     for point in dict.fromkeys(layout.v1.values()):
         names = [name for name, where in layout.v1.items() if where == point]
         directory = point.rsplit("/", 1)[1]
-        found.append(do.BindInside(f"{point}/{group}", f"{mount.destination}/{directory}", False, attributes, False, 0))
+        groups.append([f"{point}/{group}", directory])
         if "," in directory or len(names) > 1:
-            found += [do.MakeLink(directory, f"{mount.destination}/{name}") for name in names if name != directory]
-    if attributes & const.MOUNT_ATTR_RDONLY:
-        found.append(do.RemountInside(mount.destination, attributes))
-    return found
+            links += [[directory, name] for name in names if name != directory]
+    return [do.MountCgroups(mount.destination, groups, links, attributes)]
 
 
 def _devices(spec: oci.Spec) -> list[do.Operation]:

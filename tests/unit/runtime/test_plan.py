@@ -63,7 +63,7 @@ def names(spec: oci.Spec, layout: Layout = HYBRID) -> list[str]:
 
 def test_the_order_of_a_start() -> None:
     found = names(spec_of())
-    order = ["MakeCgroup", "WriteControl", "JoinCgroup",
+    order = ["MakeCgroup", "WriteControls", "JoinCgroup",
              "Unshare", "IsolateMounts", "MountRoot", "MountInside", "MakeDevice", "PivotRoot",
              "SetHostname", "RaiseLoopback", "SetSysctl", "ReadonlyPath", "MaskPath", "ResolveUser",
              "ChangeDirectory", "DropBounding", "BecomeUser", "SetCapabilities", "FindExecutable",
@@ -84,8 +84,8 @@ def test_a_plan_survives_its_journey() -> None:
 
 
 def test_the_default_device_rules_refuse_everything_first() -> None:
-    writes = [one for one in plan.init_operations(request(spec_of()), HYBRID) if isinstance(one, do.WriteControl)]
-    devices = [(one.path.rsplit("/", 1)[1], one.value) for one in writes if "devices" in one.path]
+    writes = [one for one in plan.init_operations(request(spec_of()), HYBRID) if isinstance(one, do.WriteControls)]
+    devices = [(one.path.rsplit("/", 1)[1], line) for one in writes for line in one.lines]
     assert devices[0] == ("devices.deny", "a")
     assert ("devices.allow", "c 1:3 rwm") in devices
     assert ("devices.allow", "c 1:1 rwm") not in devices
