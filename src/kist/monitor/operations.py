@@ -17,7 +17,7 @@ import struct
 import termios
 from typing import Any, NamedTuple, Protocol, cast
 
-from kist.kernel import caps, cgroup, const, mount, ns, path, process, rtnetlink, seccomp
+from kist.kernel import caps, cgroup, const, devices, mount, ns, path, process, rtnetlink, seccomp
 from kist.monitor import users
 
 _TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # asm-generic/ioctls.h
@@ -105,6 +105,19 @@ class WriteControls(NamedTuple):
 
     def execute(self, context: Context) -> None:
         cgroup.write_lines(self.path, self.lines)
+
+
+class AllowDevices(NamedTuple):
+    """The device rules of a group in the v2 tree: [allow, kind, major, minor, access]."""
+
+    path: str
+    rules: list[list[Any]]
+
+    def describe(self) -> str:
+        return f"set {len(self.rules)} device rules of {self.path}"
+
+    def execute(self, context: Context) -> None:
+        devices.attach(self.path, [devices.DeviceRule(*rule) for rule in self.rules])
 
 
 class WriteIdMaps(NamedTuple):
@@ -881,8 +894,8 @@ class Execute(NamedTuple):
 OPERATIONS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        MakeCgroup, WriteControl, WriteControls, WriteIdMaps, MakeVeth, JoinCgroup, Unshare, JoinNamespace,
-        AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback, IsolateMounts,
+        MakeCgroup, WriteControl, WriteControls, AllowDevices, WriteIdMaps, MakeVeth,
+        JoinCgroup, Unshare, JoinNamespace, AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback, IsolateMounts,
         MountRoot,
         MountInside, MountCgroups, BindInside, MakeDevice, MakeLink,
         MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,

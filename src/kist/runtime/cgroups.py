@@ -5,18 +5,22 @@ Pure: the layout and the resources give a list of writes. Values for v2 follow t
 
 from __future__ import annotations
 
+from typing import Any
+
 from kist.kernel.cgroup import Layout
-from kist.monitor.operations import WriteControl, WriteControls
+from kist.monitor.operations import AllowDevices, WriteControl, WriteControls
 from kist.runtime.oci import CPU, BlockIO, DeviceRule, Memory, Resources
 
+Write = WriteControl | WriteControls | AllowDevices
 
-def writes(layout: Layout, name: str, resources: Resources) -> list[WriteControl | WriteControls]:
+
+def writes(layout: Layout, name: str, resources: Resources) -> list[Write]:
     """The writes, in an order the kernel takes."""
     return _v2(layout, name, resources) if layout.is_v2 else _v1(layout, name, resources)
 
 
-def _v1(layout: Layout, name: str, resources: Resources) -> list[WriteControl | WriteControls]:
-    found: list[WriteControl | WriteControls] = []
+def _v1(layout: Layout, name: str, resources: Resources) -> list[Write]:
+    found: list[Write] = []
 
     def add(controller: str, file: str, value: object, optional: bool = False) -> None:
         directory = layout.path(controller, name)
@@ -98,7 +102,7 @@ def device_line(rule: DeviceRule) -> str:
     return f"{rule.type} {major}:{minor} {rule.access}"
 
 
-def _v2(layout: Layout, name: str, resources: Resources) -> list[WriteControl | WriteControls]:
+def _v2(layout: Layout, name: str, resources: Resources) -> list[Write]:
     directory = f"{layout.unified}/{name}"
     values: list[tuple[str, object]] = []
     memory, cpu = resources.memory or Memory(), resources.cpu or CPU()
@@ -130,7 +134,19 @@ def _v2(layout: Layout, name: str, resources: Resources) -> list[WriteControl | 
         ("wiops", block.throttle_write_iops_device),
     ):
         values += [("io.max", f"{one.major}:{one.minor} {key}={one.rate}") for one in devices]
-    return [WriteControl(f"{directory}/{file}", str(value)) for file, value in values]
+    found: list[Write] = [WriteControl(f"{directory}/{file}", str(value)) for file, value in values]
+    if any(not rule.allow for rule in resources.devices):
+        rules: list[list[Any]] = [_numbers(rule) for rule in resources.devices]
+        found.append(AllowDevices(directory, rules))
+    return found
+
+
+def _numbers(rule: DeviceRule) -> list[Any]:
+    """A rule as its program's compiler takes it."""
+    major, minor = (None if number is None or number < 0 else number for number in (rule.major, rule.minor))
+    if rule.type in ("", "a"):
+        return [rule.allow, "a", None, None, "rwm"]
+    return [rule.allow, rule.type, major, minor, rule.access]
 
 
 def shares_to_weight(shares: int) -> int:
