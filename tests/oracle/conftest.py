@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +20,14 @@ import pytest
 from tests.conftest import Kistd
 
 from kist.kernel import cgroup
+
+# dockerd hands down what signals it was started with ignored; posix_spawn(3), as make uses it, leaves one behind.
+_CLEAN = """
+import os, sys
+from kist.kernel import process
+process.reset_foreign_signals()
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Dockerd(Kistd):
@@ -37,8 +46,9 @@ class Dockerd(Kistd):
         group = f"--cgroup-parent {self.group}"
         script = f"{hidden} && ip link set lo up && exec dockerd {flags} {group} {' '.join(self.flags)}"
         with open(f"{self.base}/log", "ab") as log:
+            command = ["unshare", "--mount", "--net", "sh", "-c", script]
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--net", "sh", "-c", script], stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-c", _CLEAN, *command], stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:

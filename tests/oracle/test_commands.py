@@ -116,6 +116,7 @@ UNORDERED = (
     'images --format "{{.Repository}}:{{.Tag}}"',
     'inspect source --format "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.Mode}} {{.RW}} '
     '{{.Propagation}};{{end}}"',
+    'volume ls --format "{{.Name}} {{.Driver}} {{.Scope}} {{.Labels}}"',
 )
 
 
@@ -190,7 +191,7 @@ def answers(kist: Kistd, dockerd: Kistd) -> Iterator[dict[str, list[tuple[Answer
 
 
 def parts(text: str) -> list[str]:
-    return sorted(re.split(r"[;\n]", text))
+    return sorted(re.split(r"[;,\s]", text))
 
 
 @pytest.mark.timeout(250)

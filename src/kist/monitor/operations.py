@@ -894,10 +894,9 @@ class Execute(NamedTuple):
 OPERATIONS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        MakeCgroup, WriteControl, WriteControls, AllowDevices, WriteIdMaps, MakeVeth,
-        JoinCgroup, Unshare, JoinNamespace, AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback, IsolateMounts,
-        MountRoot,
-        MountInside, MountCgroups, BindInside, MakeDevice, MakeLink,
+        MakeCgroup, WriteControl, WriteControls, AllowDevices, WriteIdMaps, MakeVeth, JoinCgroup, Unshare,
+        JoinNamespace, AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback,
+        IsolateMounts, MountRoot, MountInside, MountCgroups, BindInside, MakeDevice, MakeLink,
         MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,
         MaskPath, ReadonlyPath, SetSysctl, OpenConsole, NewSession, OwnStreams, SetRlimit, SetOomScore, JoinKeyring,
         ChangeDirectory, FindExecutable, ResolveUser, BecomeUser, DropBounding, SetCapabilities, NoNewPrivileges,
