@@ -110,9 +110,7 @@ def normal(section: str, line: str, directory: Path) -> str:
 SHUFFLED = (("variables", "environment"),)  # the docker command sends several -e in any order
 ORDERED = ("status", "process", "limits", "environment", "id", "devices", "sysctl")
 Found = dict[str, list[str]]
-_SINCE_26 = (
-    "Docker 26 leaves IPv6 on loopback (moby 47062) and takes it only from links of IPv4 networks (CVE-2024-32473)"
-)
+_SINCE_26 = "Docker 26 leaves IPv6 on loopback and takes it only from links of IPv4 networks (CVE-2024-32473)"
 _NUMBERS = "numbers of processes that the engine itself started on the way"
 # Section, the lines that may differ, and why. All ways of starting share this list.
 DIFFERENCES = (
@@ -122,7 +120,7 @@ DIFFERENCES = (
     ("mounts", r"(systemd|cgroup) /sys/fs/cgroup/systemd cgroup ro,nosuid,nodev,noexec,relatime,name=systemd 0 0",
      "a name without meaning: runc calls the mount systemd where it makes it, cgroup where it binds it"),
     ("mounts", r"tmpfs /proc/interrupts tmpfs rw,nosuid,size=65536k,mode=755 0 0",
-     "masked since Docker 28.2 (moby 49560)"),
+     "masked since Docker 28.2"),
     ("propagation", r"/proc/interrupts rw,nosuid", "the same"),
     ("root", r"/proc/interrupts .*", "the same"),
     ("masked-since-28", r"/proc/interrupts: .*", "the same"),

@@ -229,7 +229,7 @@ CHANGES = {
     "io_uring_setup": _NO_URING,
     "io_uring_enter": _NO_URING,
     "io_uring_register": _NO_URING,
-    "socket": "AF_VSOCK is refused since Docker 23.0 (moby 44563, taken out of 20.10 again by 44712), AF_ALG in 28.5",
+    "socket": "AF_VSOCK is refused since Docker 23.0 (it was taken out of 20.10 again), AF_ALG in 28.5",
     **dict.fromkeys(_NEWER_CALLS, _NEWER),
 }
 
