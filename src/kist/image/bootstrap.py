@@ -51,7 +51,11 @@ async def bootstrap(distribution: str, say: Say) -> Bootstrapped:
 
 
 async def _run(arguments: list[str], directory: str, output: int = -1) -> str:
-    """Runs one of the named programs; its errors as text. Raises KistError when it fails."""
+    """Runs one of the named programs; its errors as text. Raises KistError when it fails.
+
+    subprocess starts it by vfork(2) as posix_spawn(3) would, so kistd's memory is not copied, and can also set the
+    working directory.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             *arguments,
