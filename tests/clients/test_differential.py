@@ -121,6 +121,12 @@ rm nosuch
 rm {C}
 rm -f nosuch
 rm
+pause {S}
+pause nosuch
+pause
+unpause {C}
+unpause nosuch
+unpause --bogus
 kill {S}
 kill -s BOGUS {C}
 kill nosuch

@@ -79,6 +79,7 @@ DIFFERENCES = {
     "port web 81/udp": _PORTS,
     'ps --filter name=web --format "{{.Ports}}"': _PORTS,
     "run --rm --name elsewhere -p 1.2.3.4:18090:80 busybox true": _WORDS_28,
+    "rm frozen": _WORDS_28,
     "kill -s BOGUS life": _WORDS_28 + " (`cannot kill container` stands before it)",
     "kill --signal=0 life": _WORDS_28 + " (`cannot kill container` stands before it)",
     "rm life": _WORDS_28,

@@ -12,7 +12,6 @@ _NOT_YET = {
     "docker export": ("GET /containers/{id}/export",),
     "docker stats": ("GET /containers/{id}/stats",),
     "docker update": ("POST /containers/{id}/update",),
-    "docker pause": ("POST /containers/{id}/pause", "POST /containers/{id}/unpause"),
     "docker commit": ("POST /commit",),
     "pruning containers": ("POST /containers/prune",),
     "attaching by websocket": ("GET /containers/{id}/attach/ws",),

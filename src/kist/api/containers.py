@@ -57,6 +57,8 @@ class Containers(Protocol):
     async def stop(self, name: str, seconds: int | None, signal: str) -> None: ...
     async def restart(self, name: str, seconds: int | None, signal: str) -> None: ...
     def kill(self, name: str, signal: str) -> None: ...
+    async def pause(self, name: str) -> None: ...
+    async def unpause(self, name: str) -> None: ...
     def rename(self, name: str, new_name: str) -> None: ...
     async def remove(self, name: str, *, force: bool, volumes: bool) -> None: ...
     def resize(self, name: str, height: int, width: int) -> None: ...
@@ -92,6 +94,8 @@ class ContainerRoutes:
             ("POST", "/containers/{name}/stop", self.stop),
             ("POST", "/containers/{name}/restart", self.restart),
             ("POST", "/containers/{name}/kill", self.kill),
+            ("POST", "/containers/{name}/pause", self.pause),
+            ("POST", "/containers/{name}/unpause", self.unpause),
             ("POST", "/containers/{name}/rename", self.rename),
             ("POST", "/containers/{name}/wait", self.wait),
             ("POST", "/containers/{name}/attach", self.attach),
@@ -173,6 +177,14 @@ class ContainerRoutes:
             self._containers.kill(name, request.query.get("signal", ""))
         except KistError as error:
             raise type(error)(f"cannot kill container: {name}: {error.message}") from error
+        return Response(204)
+
+    async def pause(self, request: Request) -> Response:
+        await self._containers.pause(request.parameters["name"])
+        return Response(204)
+
+    async def unpause(self, request: Request) -> Response:
+        await self._containers.unpause(request.parameters["name"])
         return Response(204)
 
     async def rename(self, request: Request) -> Response:

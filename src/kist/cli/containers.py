@@ -138,6 +138,14 @@ def kill(context: Context, options: Parsed) -> int:
     )
 
 
+def pause(context: Context, options: Parsed) -> int:
+    return context.for_each(options.arguments, lambda name: context.client.call("POST", f"/containers/{name}/pause"))
+
+
+def unpause(context: Context, options: Parsed) -> int:
+    return context.for_each(options.arguments, lambda name: context.client.call("POST", f"/containers/{name}/unpause"))
+
+
 def remove(context: Context, options: Parsed) -> int:
     query = {"force": options.force, "v": options.volumes, "link": options.link}
 

@@ -29,9 +29,13 @@ class Execs:
         self._engine = engine
         self._by_id: dict[str, Machine] = {}
 
-    def create(self, machine: Machine, config: ExecConfig) -> str:
-        """The id of an exec that is to be started. Raises Conflict with Docker's texts, InvalidParameter."""
+    def create(self, machine: Machine, asked: str, config: ExecConfig) -> str:
+        """The id of an exec that is to be started. Raises Conflict with Docker's texts, InvalidParameter.
+
+        `asked` is the name or id the user gave.
+        """
         _check_running(machine)
+        _check_not_paused(machine, asked)
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
         exec_id = secrets.token_hex(32)
@@ -63,6 +67,7 @@ class Execs:
         if state.started:
             raise Conflict(f"exec command {state.id} is already running")
         _check_running(machine)
+        _check_not_paused(machine, machine.id)
 
     async def start(
         self, machine: Machine, state: ExecState, client: AttachClient | None, console: tuple[int, int] | None
@@ -154,8 +159,11 @@ def _check_running(machine: Machine) -> None:
     machine.check_controllable()
     if not machine.state.alive or machine.handle is None:
         raise Conflict(f"container {machine.id} is not running")
+
+
+def _check_not_paused(machine: Machine, shown: str) -> None:
     if machine.state.paused:
-        raise Conflict(f"Container {machine.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {shown} is paused, unpause the container before exec")
 
 
 def _environment(machine: Machine, config: ExecConfig) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from kist.container.errors import UNKNOWN, start_error
 from kist.container.launching import prepare
 from kist.container.machine import Machine
 from kist.container.names import check_name
+from kist.container.pausing import continue_now
 from kist.container.signals import parse_signal
 from kist.kernel import cgroup, pidfd
 from kist.model.container import NEVER, State
@@ -177,7 +178,7 @@ class Lifecycle:
         """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
         state = msgspec.structs.replace(
             machine.state,
-            status="running",
+            status="paused" if cgroup.frozen(self._engine.layout, self._engine.cgroup(machine)) else "running",
             pid=greeting["pid"],
             pid_start=greeting["pid_start"],
             monitor_pid=greeting["monitor"],
@@ -305,6 +306,8 @@ class Lifecycle:
             machine.stopping = True
         self._signal(machine, number)
         self._engine.emit(machine, "kill", signal=str(number))
+        if number in (9, self._stop_signal(machine)) or not machine.record.config.stop_signal:
+            continue_now(self._engine, machine)
 
     def _signal(self, machine: Machine, number: int) -> None:
         if machine.pidfd < 0:
@@ -332,6 +335,7 @@ class Lifecycle:
         self._engine.index.observe(machine, msgspec.structs.replace(machine.record, manually_stopped=True))
         self._signal(machine, number)
         self._engine.emit(machine, "kill", signal=str(number))
+        continue_now(self._engine, machine)
         if not await self._ended(machine, None if seconds < 0 else float(seconds)):
             self._signal(machine, 9)
             self._engine.emit(machine, "kill", signal="9")
@@ -418,6 +422,7 @@ class Lifecycle:
             if machine.state.running:
                 self._signal(machine, 9)
                 self._engine.emit(machine, "kill", signal="9")
+                continue_now(self._engine, machine)
                 if not await self._ended(machine, _KILL_SECONDS):
                     raise KistError(f"container {machine.name} did not end within {_KILL_SECONDS:.0f} s of SIGKILL")
             self._remove(machine, volumes)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from kist.container import create as creating
+from kist.container import pausing
 from kist.container import top as processes
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Engine
@@ -73,6 +74,12 @@ class ContainerService:
     def kill(self, name: str, signal: str) -> None:
         self._lifecycle.kill(self._find(name), signal)
 
+    async def pause(self, name: str) -> None:
+        await pausing.pause(self._engine, self._find(name))
+
+    async def unpause(self, name: str) -> None:
+        await pausing.unpause(self._engine, self._find(name))
+
     def rename(self, name: str, new_name: str) -> None:
         self._lifecycle.rename(self._find(name), new_name)
 
@@ -137,7 +144,7 @@ class ContainerService:
     def exec_create(self, name: str, config: ExecConfig) -> str:
         if config.detach_keys:
             detach_keys(config.detach_keys)
-        return self._execs.create(self._find(name), config)
+        return self._execs.create(self._find(name), name, config)
 
     def exec_get(self, exec_id: str) -> ExecState:
         return self._execs.find(exec_id)[1]

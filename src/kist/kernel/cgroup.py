@@ -11,6 +11,7 @@ import os
 import time
 from typing import NamedTuple
 
+_FREEZE_SECONDS = 2.0
 _CHUNK = 4096  # what a control file gives at once
 
 
@@ -185,12 +186,23 @@ def pids(layout: Layout, name: str) -> list[int]:
 
 def kill(layout: Layout, name: str) -> None:
     """SIGKILL to all in a group, at once where the kernel can (cgroup.kill, Linux 5.14)."""
-    if layout.unified:
-        try:
-            write(f"{layout.unified}/{name}/cgroup.kill", "1")
-            return
-        except OSError:
-            pass
+    try:
+        if layout.unified:
+            try:
+                write(f"{layout.unified}/{name}/cgroup.kill", "1")
+                return
+            except OSError:
+                pass
+        _kill_each(layout, name)
+    finally:
+        if "freezer" in layout.v1:  # what it has stopped does not die before it goes on
+            try:
+                thaw(layout, name)
+            except OSError:
+                pass
+
+
+def _kill_each(layout: Layout, name: str) -> None:
     for _ in range(8):  # a fork may race with the list; one that goes on for ever has pids.max against it
         members = pids(layout, name)
         for pid in members:
@@ -202,27 +214,33 @@ def kill(layout: Layout, name: str) -> None:
             return
 
 
-def freeze(layout: Layout, name: str, frozen: bool) -> None:
-    """Stops or continues all in a group (freezer of v1, cgroup.freeze of v2), and waits until it is so, bounded."""
-    if "freezer" in layout.v1:
-        path, value, wanted = f"{layout.v1['freezer']}/{name}/freezer.state", "FROZEN", "FROZEN"
-        if not frozen:
-            value = wanted = "THAWED"
-        write(path, value)
-        _await(lambda: read(path) == wanted)
-        return
-    directory = f"{layout.unified}/{name}"
-    write(f"{directory}/cgroup.freeze", "1" if frozen else "0")
-    _await(lambda: f"frozen {int(frozen)}" in read(f"{directory}/cgroup.events"))
-
-
-def _await(done: object, seconds: float = 2.0) -> None:
-    assert callable(done)
-    deadline = time.monotonic() + seconds
-    while not done():
+def freeze(layout: Layout, name: str) -> None:
+    """Stops all in a group (freezer of v1, cgroup.freeze of v2), and waits until it is so, bounded. Raises OSError."""
+    deadline = time.monotonic() + _FREEZE_SECONDS
+    _freezer(layout, name, True)
+    while not frozen(layout, name):
         if time.monotonic() > deadline:
-            raise TimeoutError(errno.ETIMEDOUT, "the cgroup did not freeze or thaw in time")
+            raise TimeoutError(errno.ETIMEDOUT, "its processes did not stop in time")
         time.sleep(0.001)
+
+
+def thaw(layout: Layout, name: str) -> None:
+    """Lets all in a group go on, which is so at once. Raises OSError."""
+    _freezer(layout, name, False)
+
+
+def _freezer(layout: Layout, name: str, stop: bool) -> None:
+    if "freezer" in layout.v1:
+        write(f"{layout.v1['freezer']}/{name}/freezer.state", "FROZEN" if stop else "THAWED")
+    else:
+        write(f"{layout.unified}/{name}/cgroup.freeze", "1" if stop else "0")
+
+
+def frozen(layout: Layout, name: str) -> bool:
+    """Whether everything in a group is stopped; False when there is no such group."""
+    if "freezer" in layout.v1:
+        return read(f"{layout.v1['freezer']}/{name}/freezer.state") == "FROZEN"
+    return "frozen 1" in read(f"{layout.unified}/{name}/cgroup.events").splitlines()
 
 
 def remove(layout: Layout, name: str) -> bool:

@@ -1,0 +1,56 @@
+"""Pause and unpause: every process of a container stopped and continued by the freezer (cgroups(7))."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from kist.container.engine import Engine
+from kist.container.machine import Machine
+from kist.kernel import cgroup
+from kist.model.errors import Conflict, KistError
+
+
+async def pause(engine: Engine, machine: Machine) -> None:
+    """Raises Conflict with Docker's texts when it does not run or is paused already, KistError when it cannot be."""
+    async with machine.lock:
+        if not machine.state.running:
+            raise Conflict(f"container {machine.id} is not running")
+        if machine.state.paused:
+            raise Conflict(f"Container {machine.id} is already paused")
+        name = engine.cgroup(machine)
+        try:
+            await asyncio.to_thread(cgroup.freeze, engine.layout, name)
+        except OSError as error:
+            if not machine.state.running:  # it ended meanwhile, and its group is gone
+                raise Conflict(f"container {machine.id} is not running") from error
+            cgroup.thaw(engine.layout, name)
+            raise KistError(f"cannot pause container {machine.id}: {error.strerror}") from error
+        if machine.state.running:
+            _record(engine, machine, "paused", "pause")
+
+
+async def unpause(engine: Engine, machine: Machine) -> None:
+    """Raises KistError with Docker's text when it is not paused."""
+    async with machine.lock:
+        if not machine.state.paused:
+            raise KistError(f"Container {machine.id} is not paused")
+        continue_now(engine, machine)
+
+
+def continue_now(engine: Engine, machine: Machine) -> None:
+    """Lets a paused container go on, for a signal that it would not get otherwise. Raises KistError."""
+    if not machine.state.paused:
+        return
+    try:
+        cgroup.thaw(engine.layout, engine.cgroup(machine))
+    except OSError as error:
+        raise KistError(f"cannot resume container {machine.id}: {error.strerror}") from error
+    _record(engine, machine, "running", "unpause")
+
+
+def _record(engine: Engine, machine: Machine, status: str, action: str) -> None:
+    state = msgspec.structs.replace(machine.state, status=status)
+    engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
+    engine.emit(machine, action)
