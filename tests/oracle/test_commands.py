@@ -94,7 +94,6 @@ DIFFERENCES = {
     "image inspect nosuch": _WORDS_28,
     'container inspect one --format "{{.HostConfig.NetworkMode}} {{.HostConfig.IpcMode}} {{.HostConfig.ShmSize}} '
     '{{.HostConfig.LogConfig}}"': "`default` is kept as `bridge` since 26.0 (moby 47431)",
-    "container prune -f": _NOT_YET,
     "exec box nosuch": _EXEC_CODE,
     "exec -w /nosuch box pwd": _EXEC_CODE,
     "exec -w relative box pwd": "runc says this before it starts anything; kist when it changes to the directory",
@@ -113,6 +112,8 @@ DIFFERENCES = {
     '"{{json .Actor.Attributes}} {{.From}} {{.ID}}"': "`execDuration` came with 24.0 (moby 45488)",
 }
 # What comes in the order of a Go map: names of one image with digests (in docker), mounts (in dockerd).
+# Differences that depend on how fast dockerd is.
+SOMETIMES = ("attach reader <<< hello", "start -ai reader <<< again")
 UNORDERED = (
     'images --format "{{.Repository}}:{{.Tag}}"',
     'inspect source --format "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.Mode}} {{.RW}} '
@@ -203,7 +204,7 @@ def test_commands_answer_alike(answers: dict[str, list[tuple[Answer, Answer]]], 
         same = ours == theirs
         if line in UNORDERED:
             same = ours.status == theirs.status and parts(ours.out) == parts(theirs.out)
-        if same != (line not in DIFFERENCES):
+        if same != (line not in DIFFERENCES) and not (same and line in SOMETIMES):
             unlike.append(f"{line}: {'no longer differs' if same else ''}\n  kist    {ours}\n  dockerd {theirs}")
     assert not unlike, "\n".join(unlike)
 

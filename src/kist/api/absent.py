@@ -13,7 +13,6 @@ _NOT_YET = {
     "docker stats": ("GET /containers/{id}/stats",),
     "docker update": ("POST /containers/{id}/update",),
     "docker commit": ("POST /commit",),
-    "pruning containers": ("POST /containers/prune",),
     "attaching by websocket": ("GET /containers/{id}/attach/ws",),
     "building images": ("POST /build", "POST /build/prune", "POST /session", "POST /grpc"),
     "pushing to registries": ("POST /images/{name:.*}/push",),

@@ -14,14 +14,15 @@ import msgspec
 from kist.api import compat, render
 from kist.api.app import flag, integer, json_body, json_response, uint32
 from kist.api.filters import Filters, boolean, match_labels, parse_filters
-from kist.api.times import parse_timestamp
+from kist.api.times import parse_limit, parse_timestamp
 from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
 from kist.model.container import ContainerRecord
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
+from kist.model.timestamp import nanoseconds
 from kist.wire import decode
-from kist.wire.containers import ContainerCreated, ContainerWaited, Processes
+from kist.wire.containers import ContainerCreated, ContainersPruned, ContainerWaited, Processes
 
 _FILTERS = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
@@ -61,6 +62,7 @@ class Containers(Protocol):
     async def unpause(self, name: str) -> None: ...
     def rename(self, name: str, new_name: str) -> None: ...
     async def remove(self, name: str, *, force: bool, volumes: bool) -> None: ...
+    async def prune(self, names: list[str]) -> tuple[list[str], int]: ...
     def resize(self, name: str, height: int, width: int) -> None: ...
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]: ...
     def wait_now(self, name: str, condition: str) -> int | None: ...
@@ -77,18 +79,28 @@ Logs = Callable[[str, dict[str, Any], bool], AsyncIterator[bytes]]
 
 
 class ContainerRoutes:
-    """`create` and `logs` are given apart: they take values of the engine's own."""
+    """`create` and `logs` are given apart: they take values of the engine's own. `pruned` is told the kind of what was
+    pruned and how many bytes that freed.
+    """
 
     def __init__(
-        self, containers: Containers, create: Create, logs: Logs, *, cgroup2: bool, default_network: str
+        self,
+        containers: Containers,
+        create: Create,
+        logs: Logs,
+        pruned: Callable[[str, int], None],
+        *,
+        cgroup2: bool,
+        default_network: str,
     ) -> None:
-        self._containers, self._create, self._logs = containers, create, logs
+        self._containers, self._create, self._logs, self._pruned = containers, create, logs, pruned
         self._cgroup2, self._default_network = cgroup2, default_network
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
             ("GET", "/containers/json", self.list),
             ("POST", "/containers/create", self.create),
+            ("POST", "/containers/prune", self.prune),
             ("GET", "/containers/{name}/json", self.inspect),
             ("POST", "/containers/{name}/start", self.start),
             ("POST", "/containers/{name}/stop", self.stop),
@@ -193,6 +205,21 @@ class ContainerRoutes:
             raise InvalidParameter("Neither old nor new names may be empty")
         self._containers.rename(name, wanted)
         return Response(204)
+
+    async def prune(self, request: Request) -> Response:
+        filters = parse_filters(request, frozenset({"label", "label!", "until"}))
+        limits = [parse_limit(value) for value in filters.get("until", ())]
+        names = [
+            one.id
+            for one in self._containers.all()
+            if not one.state.running
+            and not any(nanoseconds(one.created) > limit for limit in limits)
+            and match_labels(filters, one.config.labels)
+            and not ("label!" in filters and match_labels(filters, one.config.labels, "label!"))
+        ]
+        removed, freed = await self._containers.prune(names)
+        self._pruned("container", freed)
+        return json_response(ContainersPruned(containers_deleted=removed or None, space_reclaimed=freed))
 
     async def remove(self, request: Request) -> Response:
         if flag(request, "link"):  # there are no links but the name itself

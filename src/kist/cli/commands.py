@@ -273,6 +273,7 @@ SYSTEM = (
         ),
     ),
 )
+_PRUNE_CONTAINERS = (_FORCE, Opt("filter", "list", 'Provide filter values (e.g. "until=<timestamp>")'))
 PRUNE = (
     _FORCE,
     Opt("all", "flag", "Remove all unused, not just dangling ones", "a"),
@@ -336,6 +337,7 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "container": ("Manage containers", (
         *CONTAINER,
         Command("ls", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS),
+        Command("prune", "[OPTIONS]", "Remove all stopped containers", "containers:prune", _PRUNE_CONTAINERS),
         Command("inspect", "[OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers",
                 "containers:inspect", (_FORMAT, Opt("size", "flag", "Display total file sizes", "s")), 1, -1),
     )),

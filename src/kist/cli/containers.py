@@ -297,3 +297,16 @@ def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
     for error_text in errors:
         print(error_text, file=sys.stderr)
     return 1 if errors else 0
+
+
+def prune(context: Context, options: Parsed) -> int:
+    from kist.cli.images import confirm
+
+    if not confirm(options.force, "This will remove all stopped containers."):
+        return 0
+    found = context.client.call("POST", "/containers/prune", {"filters": filters(options.filter)})
+    if found["ContainersDeleted"]:
+        print("Deleted Containers:", *found["ContainersDeleted"], sep="\n")
+        print()
+    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
+    return 0

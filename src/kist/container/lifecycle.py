@@ -408,9 +408,15 @@ class Lifecycle:
     async def remove(self, machine: Machine, asked: str, *, force: bool = False, volumes: bool = False) -> None:
         """Name, record, addresses and ports are free when this returns; the files go in the background.
 
-        `asked` is the name or id the user gave.
+        `asked` is the name or id the user gave. A start that is under way comes first.
         """
         if machine.record.removing:
+            raise Conflict(f"removal of container {asked} is already in progress")
+        async with machine.lock:
+            await self._remove_locked(machine, asked, force=force, volumes=volumes)
+
+    async def _remove_locked(self, machine: Machine, asked: str, *, force: bool, volumes: bool) -> None:
+        if machine.record.removing:  # another one, or --rm of the start that was waited for
             raise Conflict(f"removal of container {asked} is already in progress")
         if machine.state.running and not force:
             why = "running: stop the container before removing or force remove"

@@ -86,6 +86,19 @@ class ContainerService:
     async def remove(self, name: str, *, force: bool, volumes: bool) -> None:
         await self._lifecycle.remove(self._find(name), name, force=force, volumes=volumes)
 
+    async def prune(self, names: list[str]) -> tuple[list[str], int]:
+        """Removes those that still do not run; their ids and the bytes they held."""
+        removed, freed = [], 0
+        for name in names:
+            try:
+                size, _ = await self.sizes(name)
+                await self.remove(name, force=False, volumes=False)
+            except KistError:  # started or removed meanwhile
+                continue
+            removed.append(name)
+            freed += size
+        return removed, freed
+
     def resize(self, name: str, height: int, width: int) -> None:
         self._lifecycle.resize(self._find(name), height, width)
 

@@ -267,6 +267,7 @@ class Daemon:
             containers,
             self._create,
             self._logs,
+            self._pruned,
             cgroup2=self.engine.layout.is_v2,
             default_network=self.engine.networks.default_mode,
         ).add_to(router)
