@@ -11,7 +11,6 @@ _NOT_YET = {
     "docker diff": ("GET /containers/{id}/changes",),
     "docker export": ("GET /containers/{id}/export",),
     "docker stats": ("GET /containers/{id}/stats",),
-    "docker update": ("POST /containers/{id}/update",),
     "docker commit": ("POST /commit",),
     "attaching by websocket": ("GET /containers/{id}/attach/ws",),
     "building images": ("POST /build", "POST /build/prune", "POST /session", "POST /grpc"),

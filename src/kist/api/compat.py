@@ -116,6 +116,13 @@ def create(
     return config, host, endpoints, warnings + warned
 
 
+def update(request: Request, asked: HostConfig) -> HostConfig:
+    """A request to update a container in today's terms."""
+    if not at_least(request, "1.40"):
+        asked = _replace(asked, pids_limit=None)
+    return _replace(asked, kernel_memory=0) if at_least(request, "1.42") else asked
+
+
 def _create_host(request: Request, host: HostConfig, cgroup2: bool) -> HostConfig:
     if not at_least(request, "1.25"):
         host = _replace(host, auto_remove=False)  # these clients remove the container themselves

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from kist.api import compat, render
-from kist.api.app import flag, integer, json_body, json_response, uint32
+from kist.api.app import body, flag, integer, json_body, json_response, uint32
 from kist.api.filters import Filters, boolean, match_labels, parse_filters
 from kist.api.times import parse_limit, parse_timestamp
 from kist.http.router import Router
@@ -22,7 +22,7 @@ from kist.model.container import ContainerRecord
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
-from kist.wire.containers import ContainerCreated, ContainersPruned, ContainerWaited, Processes
+from kist.wire.containers import ContainerCreated, ContainersPruned, ContainerUpdated, ContainerWaited, Processes
 
 _FILTERS = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
@@ -62,6 +62,7 @@ class Containers(Protocol):
     async def unpause(self, name: str) -> None: ...
     def rename(self, name: str, new_name: str) -> None: ...
     async def remove(self, name: str, *, force: bool, volumes: bool) -> None: ...
+    async def update(self, name: str, asked: HostConfig) -> tuple[str, ...]: ...
     async def prune(self, names: list[str]) -> tuple[list[str], int]: ...
     def resize(self, name: str, height: int, width: int) -> None: ...
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]: ...
@@ -108,6 +109,7 @@ class ContainerRoutes:
             ("POST", "/containers/{name}/kill", self.kill),
             ("POST", "/containers/{name}/pause", self.pause),
             ("POST", "/containers/{name}/unpause", self.unpause),
+            ("POST", "/containers/{name}/update", self.update),
             ("POST", "/containers/{name}/rename", self.rename),
             ("POST", "/containers/{name}/wait", self.wait),
             ("POST", "/containers/{name}/attach", self.attach),
@@ -205,6 +207,11 @@ class ContainerRoutes:
             raise InvalidParameter("Neither old nor new names may be empty")
         self._containers.rename(name, wanted)
         return Response(204)
+
+    async def update(self, request: Request) -> Response:
+        asked = compat.update(request, await body(request, HostConfig, "container.UpdateConfig"))
+        warnings = await self._containers.update(request.parameters["name"], asked)
+        return json_response(ContainerUpdated(warnings=list(warnings)))
 
     async def prune(self, request: Request) -> Response:
         filters = parse_filters(request, frozenset({"label", "label!", "until"}))

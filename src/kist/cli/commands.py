@@ -13,6 +13,16 @@ _NO_TRUNC = Opt("no-trunc", "flag", "Don't truncate output")
 _KEYS = Opt("detach-keys", "text", "Override the key sequence for detaching a container")
 _PROXY = Opt("sig-proxy", "flag", "Proxy all received signals to the process", default=True)
 _FORCE = Opt("force", "flag", "Do not prompt for confirmation", "f")
+_CHANGEABLE = frozenset({
+    "blkio-weight", "cpu-period", "cpu-quota", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory",
+    "memory-reservation", "memory-swap", "pids-limit",
+})  # fmt: skip
+_UPDATE_OPTIONS = (
+    *(one for one in CREATE if one.name in _CHANGEABLE),
+    Opt("cpu-rt-period", "int", "Limit the CPU real-time period in microseconds"),
+    Opt("cpu-rt-runtime", "int", "Limit the CPU real-time runtime in microseconds"),
+    Opt("restart", "text", "Restart policy to apply when a container exits"),
+)
 _STOP = (
     Opt("signal", "text", "Signal to send to the container", "s"),
     Opt("timeout", "int", "Seconds to wait before killing the container", "t"),
@@ -122,6 +132,15 @@ CONTAINER = (
             Opt("link", "flag", "Remove the specified link", "l"),
             Opt("volumes", "flag", "Remove anonymous volumes associated with the container", "v"),
         ),
+        1,
+        -1,
+    ),
+    Command(
+        "update",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Update configuration of one or more containers",
+        "containers:update",
+        _UPDATE_OPTIONS,
         1,
         -1,
     ),

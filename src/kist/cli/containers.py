@@ -138,6 +138,41 @@ def kill(context: Context, options: Parsed) -> int:
     )
 
 
+def update(context: Context, options: Parsed) -> int:
+    if not options.given:
+        raise KistError("you must provide one or more flags when using this command")
+    from kist.cli.options import cpus, restart_policy
+
+    body: dict[str, Any] = {
+        "BlkioWeight": options.blkio_weight,
+        "CpuShares": options.cpu_shares,
+        "NanoCpus": cpus(options.cpus),
+        "CpuPeriod": options.cpu_period,
+        "CpuQuota": options.cpu_quota,
+        "CpuRealtimePeriod": options.cpu_rt_period,
+        "CpuRealtimeRuntime": options.cpu_rt_runtime,
+        "CpusetCpus": options.cpuset_cpus,
+        "CpusetMems": options.cpuset_mems,
+        "Memory": options.memory,
+        "MemoryReservation": options.memory_reservation,
+        "MemorySwap": options.memory_swap,
+    }
+    if "pids-limit" in options.given:
+        body["PidsLimit"] = options.pids_limit
+    if options.restart:
+        body["RestartPolicy"] = restart_policy(options.restart)
+    warnings: list[str] = []
+    status = context.for_each(
+        options.arguments,
+        lambda name: warnings.extend(
+            context.client.call("POST", f"/containers/{name}/update", None, body)["Warnings"] or ()
+        ),
+    )
+    for warning in warnings:
+        print(warning, file=sys.stderr)
+    return status
+
+
 def pause(context: Context, options: Parsed) -> int:
     return context.for_each(options.arguments, lambda name: context.client.call("POST", f"/containers/{name}/pause"))
 

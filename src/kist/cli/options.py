@@ -142,7 +142,7 @@ def _host(options: Parsed, binds: list[str], bindings: dict[str, Any]) -> dict[s
         "LogConfig": {"Type": options.log_driver, "Config": dict(_pair(one) for one in options.log_opt)},
         "NetworkMode": network,
         "PortBindings": bindings,
-        "RestartPolicy": _restart(options.restart),
+        "RestartPolicy": restart_policy(options.restart),
         "AutoRemove": options.rm,
         "VolumeDriver": options.volume_driver,
         "VolumesFrom": options.volumes_from or None,
@@ -168,7 +168,7 @@ def _host(options: Parsed, binds: list[str], bindings: dict[str, Any]) -> dict[s
         "Runtime": options.runtime,
         "CpuShares": options.cpu_shares,
         "Memory": options.memory,
-        "NanoCpus": _cpus(options.cpus),
+        "NanoCpus": cpus(options.cpus),
         "CgroupParent": options.cgroup_parent,
         "BlkioWeight": options.blkio_weight,
         "CpuPeriod": options.cpu_period,
@@ -228,7 +228,7 @@ def _with_files(files: list[str], given: list[str]) -> list[str]:
     return found + given
 
 
-def _cpus(text: str) -> int:
+def cpus(text: str) -> int:
     if not text:
         return 0
     try:
@@ -239,7 +239,7 @@ def _cpus(text: str) -> int:
         ) from None
 
 
-def _restart(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
     name, colon, count = text.partition(":")
     if colon and not count.isdigit():
         raise KistError("invalid restart policy format: maximum retry count must be an integer")

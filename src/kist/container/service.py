@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from kist.container import create as creating
 from kist.container import pausing
 from kist.container import top as processes
+from kist.container import update as updating
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Engine
 from kist.container.execs import Execs, write_failure
@@ -15,7 +16,7 @@ from kist.container.lifecycle import Lifecycle, detach_keys
 from kist.container.logs import read_logs
 from kist.container.machine import ExecState, Machine
 from kist.logs.reader import LogOptions
-from kist.model.config import ExecConfig
+from kist.model.config import ExecConfig, HostConfig
 from kist.model.container import ContainerRecord
 from kist.model.errors import Conflict, InvalidParameter, KistError
 from kist.runtime.supervisor import AttachClient, WaitClient
@@ -85,6 +86,9 @@ class ContainerService:
 
     async def remove(self, name: str, *, force: bool, volumes: bool) -> None:
         await self._lifecycle.remove(self._find(name), name, force=force, volumes=volumes)
+
+    async def update(self, name: str, asked: HostConfig) -> tuple[str, ...]:
+        return await updating.update(self._engine, self._find(name), asked)
 
     async def prune(self, names: list[str]) -> tuple[list[str], int]:
         """Removes those that still do not run; their ids and the bytes they held."""

@@ -182,8 +182,11 @@ def validate_ports(bindings: dict[str, list[PortBinding] | None] | None) -> None
                 raise InvalidParameter(f"invalid IP address: {target.host_ip}")
 
 
-def validate_resources(host: HostConfig, limits: HostLimits) -> tuple[HostConfig, list[str]]:
+def validate_resources(host: HostConfig, limits: HostLimits, *, update: bool = False) -> tuple[HostConfig, list[str]]:
+    """The resources as they can be here, and warnings. `update`: the container has limits, what is missing stays."""
     warnings: list[str] = []
+    if host.memory == 0 and host.memory_swap > 0 and not update:
+        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
     host = _memory(host, limits, warnings)
     host = _cpu(host, limits, warnings)
     host = _cpuset(host, limits, warnings)
@@ -206,8 +209,6 @@ def _memory(host: HostConfig, limits: HostLimits, warnings: list[str]) -> HostCo
         host = replace(host, memory_swap=-1)
     if host.memory > 0 and 0 < host.memory_swap < host.memory:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.memory == 0 and host.memory_swap > 0:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
     if host.memory_swappiness is not None and not limits.swappiness:
         warnings.append(
             f"Your kernel does not support memory swappiness capabilities {_NOT_THERE} Memory swappiness discarded."

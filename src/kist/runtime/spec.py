@@ -368,6 +368,16 @@ def _resources(asked: HostConfig) -> oci.Resources:
     )
 
 
+def limits_of(asked: HostConfig) -> oci.Resources:
+    """What may be changed while a container runs."""
+    return oci.Resources(
+        memory=_memory(asked),
+        cpu=_cpu(asked),
+        pids=oci.Pids(asked.pids_limit) if asked.pids_limit else None,
+        block_io=oci.BlockIO(weight=asked.blkio_weight or None),
+    )
+
+
 def _device_rules(asked: HostConfig) -> tuple[oci.DeviceRule, ...]:
     if asked.privileged:
         return (oci.DeviceRule(True, "a", access="rwm"),)
