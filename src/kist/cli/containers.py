@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kist.cli import tables
-from kist.cli.context import Context, Quiet
+from kist.cli.context import Context, Quiet, confirm
 from kist.cli.parse import Parsed, UsageError
 from kist.cli.stream import demultiplex, write_all
 from kist.client.http import ApiError
@@ -335,8 +335,6 @@ def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
 
 
 def prune(context: Context, options: Parsed) -> int:
-    from kist.cli.images import confirm
-
     if not confirm(options.force, "This will remove all stopped containers."):
         return 0
     found = context.client.call("POST", "/containers/prune", {"filters": filters(options.filter)})

@@ -76,3 +76,11 @@ class Context:
         if failed and after:
             print(f"Error: {after}{', '.join(failed)}", file=sys.stderr)
         return status
+
+
+def confirm(force: bool, text: str) -> bool:
+    """Asks on the terminal unless forced."""
+    if force:
+        return True
+    answer = input(f"WARNING! {text}\nAre you sure you want to continue? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")

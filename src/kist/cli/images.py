@@ -11,7 +11,7 @@ from typing import Any
 
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
-from kist.cli.context import Context
+from kist.cli.context import Context, confirm
 from kist.cli.parse import Parsed
 from kist.client.http import Answer, ApiError
 from kist.model.errors import KistError
@@ -214,14 +214,6 @@ def prune(context: Context, options: Parsed) -> int:
         print()
     print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
     return 0
-
-
-def confirm(force: bool, text: str) -> bool:
-    """Asks on the terminal unless forced."""
-    if force:
-        return True
-    answer = input(f"WARNING! {text}\nAre you sure you want to continue? [y/N] ")
-    return answer.strip().lower() in ("y", "yes")
 
 
 def bootstrap(context: Context, options: Parsed) -> int:

@@ -10,8 +10,7 @@ from typing import Any
 from kist import __version__
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
-from kist.cli.context import Context
-from kist.cli.images import confirm
+from kist.cli.context import Context, confirm
 from kist.cli.parse import Parsed
 from kist.client.http import Unreachable
 

@@ -84,6 +84,8 @@ class Index:
     def observe(self, machine: Machine, record: ContainerRecord) -> None:
         """Records what has happened and no full disk can undo: in memory at least, on the disk when it can be."""
         machine.record = record
+        if self._machines.get(record.id) is not machine:
+            return  # removed meanwhile: what its monitor tells late must not bring the row back
         try:
             self._records.put(record.id, record, happened=True)
         except KistError as error:

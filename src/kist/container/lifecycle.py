@@ -28,6 +28,7 @@ from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, Monitor
 log = logging.getLogger(__name__)
 DEFAULT_STOP_SECONDS = 10
 _KILL_SECONDS = 10.0
+_GROUP_TRIES = 2000  # a millisecond each
 
 
 class Lifecycle:
@@ -49,7 +50,19 @@ class Lifecycle:
                 raise Conflict("container is marked for removal and cannot be started")
             if machine.cleanup is not None:
                 await asyncio.wait([machine.cleanup])
+            if machine.record.has_been_started:
+                await self._group_gone(machine)
             await self._start(machine)
+
+    async def _group_gone(self, machine: Machine) -> None:
+        """Until whoever clears up behind the container's last life has done so: it removes the group by its name, and
+        kills what is in the way.
+        """
+        name = self._engine.cgroup(machine)
+        for _ in range(_GROUP_TRIES):
+            if not cgroup.exists(self._engine.layout, name):
+                return
+            await asyncio.sleep(0.001)
 
     async def _start(self, machine: Machine) -> None:
         engine = self._engine

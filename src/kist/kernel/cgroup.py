@@ -120,7 +120,8 @@ def _make_directory(directory: str) -> None:
     except FileExistsError:
         pass
     except FileNotFoundError:
-        os.makedirs(directory, 0o755, exist_ok=True)
+        _make_directory(directory.rpartition("/")[0])  # os.makedirs gives parents what the umask leaves of 0777
+        _make_directory(directory)
 
 
 def inherit_cpuset(root: str, name: str) -> None:
@@ -241,6 +242,11 @@ def frozen(layout: Layout, name: str) -> bool:
     if "freezer" in layout.v1:
         return read(f"{layout.v1['freezer']}/{name}/freezer.state") == "FROZEN"
     return "frozen 1" in read(f"{layout.unified}/{name}/cgroup.events").splitlines()
+
+
+def exists(layout: Layout, name: str) -> bool:
+    """Whether the group is still there in any tree."""
+    return any(os.path.isdir(directory) for directory in layout.directories(name))
 
 
 def remove(layout: Layout, name: str) -> bool:

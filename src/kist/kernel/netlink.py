@@ -61,6 +61,9 @@ class NetlinkSocket:
         self._socket.bind((0, 0))
         self._sequence = 0
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def close(self) -> None:
         self._socket.close()
 

@@ -11,7 +11,15 @@ import errno
 import os
 import stat
 
-from kist.kernel.const import PROC_SUPER_MAGIC, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, SYS_OPENAT2
+from kist.kernel.const import (
+    DEVPTS_SUPER_MAGIC,
+    PROC_SUPER_MAGIC,
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    SYS_OPENAT2,
+)
 from kist.kernel.libc import libc, syscall
 
 _ATTEMPTS = 128  # openat2 answers EAGAIN on `..` while anybody mounts or renames
@@ -41,6 +49,11 @@ def openat2(directory: int, path: str | bytes, flags: int, mode: int, resolve: i
 def open_in_root(root: int, path: str | bytes, flags: int, mode: int = 0) -> int:
     """Opens a path as a process chrooted to the directory would. Raises OSError."""
     return openat2(root, os.fsencode(path) or b".", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_plainly(root: int, path: str | bytes, flags: int) -> int:
+    """The same where no part of the path may be a symbolic link. Raises OSError, ELOOP when one is."""
+    return openat2(root, os.fsencode(path), flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
 
 
 def open_beneath(root: int, path: str | bytes, flags: int, mode: int = 0) -> int:
@@ -81,6 +94,19 @@ def _make_last(root: int, path: str, mode: int = 0o755, uid: int = -1, gid: int 
     return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
 
 
+def make_plain_mountpoint(root: int, path: str) -> int:
+    """The same of a directory where no part of the path may be a symbolic link. Raises OSError."""
+    try:
+        return open_plainly(root, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        os.close(_make_last(root, path))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, f"{path} must be an ordinary directory, not a symbolic link", path) from error
+        raise
+    return open_plainly(root, path, os.O_PATH | os.O_DIRECTORY)
+
+
 def make_mountpoint(root: int, path: str, directory: bool) -> int:
     """O_PATH descriptor of what a mount is to cover, made empty when missing. Raises OSError."""
     try:
@@ -119,7 +145,16 @@ def read_file_in_root(root: int, path: str, limit: int) -> bytes:
 
 def is_proc(descriptor: int) -> bool:
     """Whether a descriptor lies on a real procfs (statfs(2)); a fake one must not swallow writes (CVE-2019-19921)."""
+    return _magic(descriptor) == PROC_SUPER_MAGIC
+
+
+def is_devpts(descriptor: int) -> bool:
+    return _magic(descriptor) == DEVPTS_SUPER_MAGIC
+
+
+def _magic(descriptor: int) -> int:
+    """The kind of file system (statfs(2)), 0 when there is no answer."""
     buffer = ctypes.create_string_buffer(256)
     if libc.fstatfs(descriptor, buffer) != 0:
-        return False
-    return ctypes.c_long.from_buffer(buffer).value == PROC_SUPER_MAGIC
+        return 0
+    return ctypes.c_long.from_buffer(buffer).value

@@ -38,10 +38,18 @@ RLIMITS.setdefault("RLIMIT_LOCKS", 10)
 INHERITED_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)  # what this process was started with
 
 
-def raise_descriptor_limit() -> None:
-    """Every client and container costs descriptors: the soft limit goes up to the hard one, as Go's runtime does it."""
-    _, hard = INHERITED_NOFILE
+def raise_descriptor_limit() -> tuple[int, int]:
+    """Every client and container costs descriptors: the soft limit goes up to the hard one, as Go's runtime does it.
+
+    What it was.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, hard
+
+
+def set_descriptor_limit(limit: tuple[int, int]) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
 def prctl(option: int, argument: int, call: str) -> None:
@@ -124,7 +132,7 @@ def reset_foreign_signals() -> None:
 
 
 def reset_inherited_state() -> None:
-    """What survives exec(2) and was Python's or the daemon's: signal dispositions, mask, umask, affinity is kept.
+    """What survives exec(2) and was Python's or the daemon's: signal dispositions and mask; affinity is kept.
 
     Python ignores SIGPIPE and SIGXFSZ; a program that inherits that does not die when its reader does. The other
     signals were reset when the zygote started.
@@ -132,7 +140,6 @@ def reset_inherited_state() -> None:
     for number in _IGNORED_BY_PYTHON:
         _signal.signal(number, _DEFAULT)
     _signal.pthread_sigmask(_SET_MASK, ())
-    os.umask(0o022)
 
 
 def join_session_keyring(name: str) -> None:

@@ -36,7 +36,7 @@ def _ifinfomsg(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
 
 
 def _mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
+    return bytes.fromhex(text.replace(":", "").replace("-", ""))
 
 
 def _packed(address: str) -> tuple[int, bytes]:
@@ -55,6 +55,9 @@ class RouteSocket:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def close(self) -> None:
         self._socket.close()

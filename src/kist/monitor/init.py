@@ -10,6 +10,7 @@ import json
 import os
 import socket
 
+from kist.kernel import process
 from kist.monitor.operations import Context, Operation, decode
 
 
@@ -17,6 +18,9 @@ def run(plan: int, context: Context, stdio: tuple[int, int, int]) -> None:
     """Never returns: the process becomes the container's, or ends with status 1 after telling why."""
     current: Operation | None = None
     try:
+        process.set_dumpable(False)  # or the container's own could read these descriptors in /proc (CVE-2016-9962)
+        keep = {plan, *stdio, *context.descriptors()}
+        process.close_all_but(keep)
         os.umask(0)  # what is made here has the mode that is asked for
         for target, descriptor in enumerate(stdio):
             if descriptor >= 0:

@@ -8,7 +8,7 @@ import signal
 import socket
 from typing import Any, NamedTuple
 
-from kist.kernel import cgroup, const, ns, pidfd, rtnetlink
+from kist.kernel import cgroup, const, ns, pidfd, process, rtnetlink
 from kist.monitor import init, protocol
 from kist.monitor.operations import Context, Operation, decode
 from kist.monitor.protocol import Message
@@ -181,12 +181,18 @@ def _kill(handle: int) -> None:
 
 
 def start_exec(
-    config: dict[str, Any], plan: int, layout: cgroup.Layout, name: str, init_pidfd: int, ends: Ends
+    config: dict[str, Any],
+    plan: int,
+    layout: cgroup.Layout,
+    name: str,
+    init_pidfd: int,
+    ends: Ends,
+    nofile: tuple[int, int],
 ) -> tuple[int, socket.socket]:
     """Forks into the namespaces of a container: (pid of the helper to reap, wire on which pid and failures come).
 
     The helper joins the cgroups and namespaces and clones with CLONE_PARENT, so that the monitor is the parent of the
-    new process and the helper can go.
+    new process and the helper can go. `nofile` is the limit on descriptors that containers inherit.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, protocol.SEQPACKET)
     helper = os.fork()
@@ -198,6 +204,8 @@ def start_exec(
     context.sync = theirs
     try:
         ours.close()
+        process.set_dumpable(False)  # before anything of the container's can see this process
+        process.set_descriptor_limit(nofile)
         group = _cgroup_descriptor(context)
         cgroup.join_v1(layout, name)
         ns.setns(init_pidfd, config["namespaces"])

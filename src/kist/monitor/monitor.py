@@ -15,15 +15,16 @@ import time
 from collections import deque
 
 from kist.kernel import cgroup
-from kist.kernel.process import set_name
+from kist.kernel.process import raise_descriptor_limit, set_name
 from kist.logs.writer import JsonFileWriter, NullWriter
 from kist.monitor import launch, starter
 from kist.monitor.loop import READ, Loop
-from kist.monitor.protocol import VERSION, Closed, Message, Receiver, send
+from kist.monitor.protocol import LOST, VERSION, Closed, Message, Receiver, send
 from kist.monitor.starter import write_file
 from kist.monitor.streams import Client, Streams
 
 _REMOVE_ATTEMPTS = 50
+_RETRY_SECONDS = 0.05
 _ENDED_EXECS = 32  # whose exit codes a client may still ask the next kistd for
 
 
@@ -90,7 +91,7 @@ class Exec:
             self._ends.give_to(*monitor.stream_owner)
         try:
             self._helper, self._sync = launch.start_exec(
-                config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends
+                config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends, monitor.nofile
             )
         except OSError:
             self._ends.close_child()
@@ -173,6 +174,7 @@ class Monitor:
 
     def __init__(self, layout: cgroup.Layout, handed: Message, descriptors: list[int]) -> None:
         self.layout = layout
+        self.nofile = raise_descriptor_limit()  # every attached client is one
         self.loop = Loop()
         self._config = handed["config"]
         self.cgroup: str = self._config["cgroup"]
@@ -241,7 +243,12 @@ class Monitor:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            self.tell({"event": "warning", "message": f"accept: {error}"})
+            time.sleep(_RETRY_SECONDS)  # it stays ready: nothing may make this a busy loop
+            return
         self.connect(connection, Receiver())
         running = [{"id": one.id, "pid": one.pid, "kept": one.kept} for one in self._execs.values()]
         self.tell({"event": "hello", "version": VERSION, "monitor": os.getpid(), **self._state,
@@ -287,6 +294,9 @@ class Monitor:
             "release": self._release,
         }
         command = commands.get(message["command"])
+        if message.get(LOST):
+            self.tell({"event": "warning", "message": f"no descriptor is left for {message['command']}"})
+            return
         if command is None:
             for descriptor in descriptors:
                 os.close(descriptor)

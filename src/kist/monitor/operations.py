@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from kist.kernel import caps, cgroup, const, devices, mount, ns, path, process, rtnetlink, seccomp
 from kist.monitor import users
 
-_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # asm-generic/ioctls.h
+_TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441  # asm-generic/ioctls.h
 
 
 class Context:
@@ -38,6 +38,15 @@ class Context:
         self.problem = ""  # what an operation has to say about its failure beyond the errno
         self._directory: tuple[str, int] = ("", -1)
         self.mask = -1  # the empty file system over a masked directory, to be shown over the next
+
+    def descriptors(self) -> list[int]:
+        """What this process still needs, of all that it inherited."""
+        found = [self.root] if self.root >= 0 else []
+        if self.sync is not None:
+            found.append(self.sync.fileno())
+        if self.route is not None:
+            found.append(self.route.fileno())
+        return found
 
     def directory(self, name: str) -> int:
         """O_PATH descriptor of a directory of the container, made when missing; valid until the next call."""
@@ -330,13 +339,17 @@ class MountRoot(NamedTuple):
 
 
 class MountInside(NamedTuple):
-    """A new file system at a path of the container. A tmpfs without a mode takes that of the directory it covers."""
+    """A new file system at a path of the container. A tmpfs without a mode takes that of the directory it covers.
+
+    `plain`: only where no part of the path is a symbolic link.
+    """
 
     fstype: str
     source: str
     options: list[str]
     attributes: int
     target: str
+    plain: bool = False
 
     def describe(self) -> str:
         return f"mount {self.fstype} at {self.target} ({','.join(self.options)})"
@@ -347,7 +360,10 @@ class MountInside(NamedTuple):
             options = [*options, *self._mode_there(context)]
         tree = mount.detached_mount(self.fstype, self.source, options, self.attributes)
         try:
-            place = path.make_mountpoint(context.root, self.target, directory=True)
+            if self.plain:
+                place = path.make_plain_mountpoint(context.root, self.target)
+            else:
+                place = path.make_mountpoint(context.root, self.target, directory=True)
             try:
                 mount.move_mount(tree, place)
             finally:
@@ -384,7 +400,7 @@ class MountCgroups(NamedTuple):
     def execute(self, context: Context) -> None:
         tmpfs = mount.detached_mount("tmpfs", "tmpfs", ["mode=755"], self.attributes & ~const.MOUNT_ATTR_RDONLY)
         try:
-            place = path.make_mountpoint(context.root, self.target, directory=True)
+            place = path.make_plain_mountpoint(context.root, self.target)
             try:
                 mount.move_mount(tmpfs, place)
             finally:
@@ -404,7 +420,10 @@ class MountCgroups(NamedTuple):
 
 
 class BindInside(NamedTuple):
-    """A part of the host's tree at a path of the container. `attributes` MOUNT_ATTR_*, `propagation` MS_*."""
+    """A part of the host's tree at a path of the container. `attributes` MOUNT_ATTR_*, `propagation` MS_*.
+
+    `inside` is a path below the source, which others may write to: no link in it leads out of the source.
+    """
 
     source: str
     target: str
@@ -412,13 +431,13 @@ class BindInside(NamedTuple):
     attributes: int
     attributes_recursive: bool
     propagation: int
+    inside: str = ""
 
     def describe(self) -> str:
         return f"bind {self.source} at {self.target}"
 
     def execute(self, context: Context) -> None:
-        recursive = const.AT_RECURSIVE if self.recursive else 0
-        tree = mount.open_tree(self.source, const.OPEN_TREE_CLONE | recursive)
+        tree = self._clone(const.OPEN_TREE_CLONE | (const.AT_RECURSIVE if self.recursive else 0))
         try:
             whole = const.AT_RECURSIVE if self.recursive else 0
             if self.propagation:
@@ -435,6 +454,19 @@ class BindInside(NamedTuple):
                 os.close(place)
         finally:
             os.close(tree)
+
+    def _clone(self, flags: int) -> int:
+        if not self.inside:
+            return mount.open_tree(self.source, flags)
+        whole = os.open(self.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            part = path.open_in_root(whole, self.inside, os.O_PATH)
+        finally:
+            os.close(whole)
+        try:
+            return mount.open_tree("", flags | const.AT_EMPTY_PATH, part)
+        finally:
+            os.close(part)
 
 
 class MakeDevice(NamedTuple):
@@ -531,7 +563,10 @@ class ReadonlyRoot(NamedTuple):
 
 
 class MaskPath(NamedTuple):
-    """Covers a file with /dev/null and a directory with an empty read-only tmpfs; what is not there needs no mask."""
+    """Covers a file with the host's /dev/null, a directory with an empty read-only tmpfs; before the pivot.
+
+    What is not there needs no mask.
+    """
 
     path: str
 
@@ -546,6 +581,9 @@ class MaskPath(NamedTuple):
         try:
             if not stat.S_ISDIR(os.fstat(place).st_mode):
                 tree = mount.open_tree("/dev/null", const.OPEN_TREE_CLONE)
+                if os.fstat(tree).st_rdev != os.makedev(1, 3):
+                    os.close(tree)
+                    raise OSError(errno.ENODEV, "is not the null device", "/dev/null")
             elif context.mask >= 0:
                 tree = mount.open_tree("", const.OPEN_TREE_CLONE | const.AT_EMPTY_PATH, context.mask)
             else:
@@ -592,7 +630,11 @@ class SetSysctl(NamedTuple):
     def execute(self, context: Context) -> None:
         name = self.key.replace(".", "/") if "/" not in self.key else self.key
         try:
-            descriptor = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            parameters = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                descriptor = path.open_beneath(parameters, name, os.O_WRONLY | os.O_NOFOLLOW)
+            finally:
+                os.close(parameters)
         except OSError as error:
             context.problem = f"open /proc/sys/{name}: {(error.strerror or '').lower()}"
             raise
@@ -608,7 +650,10 @@ class SetSysctl(NamedTuple):
 
 
 class OpenConsole(NamedTuple):
-    """A terminal from the container's own devpts: its master goes to the monitor, its slave becomes 0, 1 and 2."""
+    """A terminal from the container's own devpts: its master goes to the monitor, its slave becomes 0, 1 and 2.
+
+    The slave comes from the master, never from a name that a volume at /dev could have turned (CVE-2025-52565).
+    """
 
     height: int
     width: int
@@ -618,18 +663,18 @@ class OpenConsole(NamedTuple):
         return f"open a terminal of {self.height}x{self.width}"
 
     def execute(self, context: Context) -> None:
-        prefix = f"/proc/self/fd/{context.root}"
-        master = os.open(f"{prefix}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        master = path.open_plainly(context.root, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        if not path.is_devpts(master):
+            raise OSError(errno.EINVAL, "not on devpts", "/dev/pts/ptmx")
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
-        (number,) = struct.unpack("=I", fcntl.ioctl(master, _TIOCGPTN, b"\0" * 4))
-        slave = os.open(f"{prefix}/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         if self.height and self.width:
             fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=HHHH", self.height, self.width, 0, 0))
         context.console(master)
         os.close(master)
         if self.bind:
             place = path.make_mountpoint(context.root, "dev/console", directory=False)
-            tree = mount.open_tree(f"{prefix}/dev/pts/{number}", const.OPEN_TREE_CLONE)
+            tree = mount.open_tree("", const.OPEN_TREE_CLONE | const.AT_EMPTY_PATH, slave)
             mount.move_mount(tree, place)
             os.close(tree)
             os.close(place)
@@ -810,6 +855,7 @@ class BecomeUser(NamedTuple):
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
         process.set_keep_caps(False)
+        process.set_dumpable(False)  # another user makes it what suid_dumpable says
         os.umask(self.umask)
 
 
@@ -841,6 +887,7 @@ class SetCapabilities(NamedTuple):
         caps.clear_ambient()
         caps.set_caps(self.effective | self.hold, self.permitted | self.hold, self.inheritable)
         caps.raise_ambient(self.ambient)
+        process.set_dumpable(False)
 
 
 class NoNewPrivileges(NamedTuple):

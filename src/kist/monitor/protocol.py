@@ -30,6 +30,7 @@ SEQPACKET = int(socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 _RIGHTS_SPACE = socket.CMSG_SPACE(4 * 253)  # SCM_MAX_FD (net/scm.h)
 
 Message = dict[str, Any]
+LOST = "descriptors_lost"  # in a message whose descriptors did not arrive
 
 
 class Closed(Exception):
@@ -127,9 +128,15 @@ class Receiver:
                 break
             message = json.loads(bytes(self._data[_HEAD.size : end]))
             del self._data[:end]
+            if len(self._descriptors) < count:  # this process may have no more: the kernel closed the rest (unix(7))
+                self._close_descriptors()
+                message[LOST], count = True, 0
             found.append((message, [self._descriptors.popleft() for _ in range(count)]))
         return found
 
     def close(self) -> None:
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.popleft())

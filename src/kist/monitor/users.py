@@ -26,14 +26,18 @@ def _lines(text: bytes, fields: int) -> list[list[str]]:
     rows = []
     for line in text.decode("utf-8", "surrogateescape").split("\n"):
         parts = line.strip().split(":")
-        if len(parts) >= fields and parts[0] and parts[2].isdigit():
+        if len(parts) >= fields and parts[0] and _is_number(parts[2]):
             rows.append(parts)
     return rows
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
 def _number(text: str) -> int:
     """A user or group id, -1 when it is a name. Raises UnknownUser out of range."""
-    if not text.isdigit():
+    if not _is_number(text):
         return -1
     number = int(text)
     if number > _HIGHEST:
@@ -50,7 +54,7 @@ def resolve(spec: str, extra: list[str], passwd: bytes, group: bytes) -> Identit
     if group_name:
         gid = _group(group_name, rows)
     elif name:
-        groups = [int(row[2]) for row in rows if len(row) > 3 and name in row[3].split(",")]
+        groups = [_number(row[2]) for row in rows if len(row) > 3 and name in row[3].split(",")]
     for one in extra:
         number = _group(one, rows)
         if number not in groups:
@@ -61,10 +65,11 @@ def resolve(spec: str, extra: list[str], passwd: bytes, group: bytes) -> Identit
 
 
 def _user(user: str, passwd: bytes) -> tuple[int, int, str, str]:
+    """A number is always an id, whatever the image calls its users (CVE-2016-3697)."""
     wanted = _number(user) if user else 0
     for row in _lines(passwd, 6):
-        if (row[0] == user and user) or int(row[2]) == wanted:
-            return int(row[2]), int(row[3] or 0), row[5], row[0]
+        if row[0] == user if wanted < 0 else int(row[2]) == wanted:
+            return _number(row[2]), max(_number(row[3]), 0), row[5], row[0]
     if wanted < 0:
         raise UnknownUser(f"unable to find user {user}: no matching entries in passwd file")
     return wanted, 0, "/", ""
@@ -73,8 +78,8 @@ def _user(user: str, passwd: bytes) -> tuple[int, int, str, str]:
 def _group(name: str, rows: list[list[str]]) -> int:
     number = _number(name)
     for row in rows:
-        if row[0] == name or int(row[2]) == number:
-            return int(row[2])
+        if row[0] == name if number < 0 else int(row[2]) == number:
+            return _number(row[2])
     if number < 0:
         raise UnknownUser(f"unable to find group {name}: no matching entries in group file")
     return number

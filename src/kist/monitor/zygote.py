@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import signal
 import socket
 import sys
@@ -36,7 +35,7 @@ def main(cgroup_name: str, nofile: tuple[int, int]) -> None:
     """Serves until kistd closes its end. `cgroup_name`: where this process and the monitors live; `nofile`: the
     limit on them that kistd was started with and that containers inherit.
     """
-    resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
+    process.set_descriptor_limit(nofile)
     process.set_name("kist-zygote")
     process.reset_foreign_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -49,6 +49,9 @@ class Root(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     readonly: bool = False
 
 
+SUBPATH = "x-kist.subpath="  # a mount option of ours (mount(8), x-*): what below the source is bound
+
+
 class Mount(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     destination: str
     type: str = ""

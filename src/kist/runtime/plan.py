@@ -49,6 +49,9 @@ PROPAGATION = {
     "runbindable": const.MS_UNBINDABLE | const.MS_REC,
 }
 _DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+# What the runtime itself mounts is never put where an image's or a volume's symbolic link leads (CVE-2026-41579).
+_KERNEL_FILE_SYSTEMS = frozenset({"proc", "sysfs", "devpts", "mqueue", "cgroup2"})
+_PLAIN_TARGETS = frozenset({"/dev", "/dev/shm"})
 _SYMLINKS = (
     ("/proc/self/fd", "dev/fd"),
     ("/proc/self/fd/0", "dev/stdin"),
@@ -213,6 +216,8 @@ def _root(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
         size = spec.process.console_size or {}
         found.append(do.OpenConsole(size.get("height", 0), size.get("width", 0), True))
     found.append(do.MakeWorkingDirectory(spec.process.cwd))
+    # While /dev/null is still the host's: after the pivot it is what the container's /dev says (CVE-2025-31133).
+    found += [do.MaskPath(path) for path in spec.linux.masked_paths]
     found.append(do.PivotRoot())
     if spec.linux.rootfs_propagation in PROPAGATION:
         found.append(do.RootPropagation(PROPAGATION[spec.linux.rootfs_propagation]))
@@ -238,17 +243,19 @@ def _mount(mount: oci.Mount) -> do.Operation:
     if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
         recursive = "rbind" in mount.options
         deep = "rro" in mount.options
-        return do.BindInside(mount.source, target, recursive, attributes, deep, propagation)
+        inside = next((one[len(oci.SUBPATH) :] for one in mount.options if one.startswith(oci.SUBPATH)), "")
+        return do.BindInside(mount.source, target, recursive, attributes, deep, propagation, inside)
     if mount.type == "sysfs" and attributes & const.MOUNT_ATTR_RDONLY:
         options = [*options, "ro"]  # the file system of this network namespace, not only this mount of it
-    return do.MountInside(mount.type, mount.source, options, attributes, target)
+    plain = mount.type in _KERNEL_FILE_SYSTEMS or target in _PLAIN_TARGETS
+    return do.MountInside(mount.type, mount.source, options, attributes, target, plain)
 
 
 def _cgroup_mounts(mount: oci.Mount, layout: Layout, group: str) -> list[do.Operation]:
     """The container's own group in each hierarchy, whether it has a cgroup namespace or not."""
     attributes, _, _ = split_options(mount.options)
     if layout.is_v2:
-        return [do.MountInside("cgroup2", "cgroup", [], attributes, mount.destination)]
+        return [do.MountInside("cgroup2", "cgroup", [], attributes, mount.destination, True)]
     groups, links = [], []
     for point in dict.fromkeys(layout.v1.values()):
         names = [name for name, where in layout.v1.items() if where == point]
@@ -299,7 +306,6 @@ def _network(request: LaunchRequest) -> list[do.Operation]:
 
 def _confine(spec: oci.Spec) -> list[do.Operation]:
     found: list[do.Operation] = [do.ReadonlyPath(path) for path in spec.linux.readonly_paths]
-    found += [do.MaskPath(path) for path in spec.linux.masked_paths]
     if spec.root.readonly:
         found.append(do.ReadonlyRoot())
     return found

@@ -194,6 +194,9 @@ def _interface_sysctls(record: ContainerRecord) -> dict[str, str]:
 
 def _check_sysctl(key: str, asked: HostConfig) -> None:
     """What is not of a namespace of the container's own would be the host's. Raises InvalidParameter."""
+    parts = key.split("/" if "/" in key else ".")
+    if not key.isprintable() or any(part in ("", ".", "..") for part in parts):
+        raise InvalidParameter(f'sysctl "{key}" is not the name of a kernel parameter')
     name = key.replace("/", ".")
     if name.startswith("net."):
         own, reason = asked.network_mode != "host", "not allowed in host network namespace"
@@ -287,7 +290,11 @@ def _user_mount(mount: MountPoint) -> oci.Mount:
         if mount.read_only_recursive:
             options.append("rro")
     options.append(mount.propagation or "rprivate")
-    return oci.Mount(mount.destination, "bind", mount.source, tuple(options))
+    source = mount.source
+    if mount.subpath:  # resolved when it is mounted, below the volume: others may write to that
+        source = source.removesuffix(f"/{mount.subpath}")
+        options.append(f"{oci.SUBPATH}{mount.subpath}")
+    return oci.Mount(mount.destination, "bind", source, tuple(options))
 
 
 def _root_propagation(record: ContainerRecord) -> str:
