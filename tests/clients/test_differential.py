@@ -113,6 +113,12 @@ run --rm --stop-signal BOGUS busybox true
 run --rm --workdir relative busybox true
 run --rm nosuch true
 run --rm UPPER true
+run --rm --pull bogus busybox true
+run --rm --network bridge --network none busybox true
+run --rm --network bridge --network nosuch busybox true
+run --rm --network name=none busybox true
+run --rm --dns bad busybox true
+inspect -s {S} -f "{{.SizeRw}}"
 run --bogus
 run
 run --rm -it busybox true

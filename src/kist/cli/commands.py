@@ -396,3 +396,16 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("stop", "", "Stop the daemon that kist started; containers run on", "others:daemon_stop"),
     )),
 }  # fmt: skip
+
+# Commands of Docker's that are to come, with what helps meanwhile.
+_MEANWHILE = ": make images by kist image bootstrap, kist load or kist import"
+NOT_YET = {
+    **dict.fromkeys(("pull", "push", "login", "logout", "search", "build", "image pull", "image push", "image build"),
+                    _MEANWHILE),
+    **dict.fromkeys((
+        "commit", "cp", "diff", "export", "stats", "compose", "swarm", "service", "stack", "node", "secret", "config",
+        "plugin", "builder", "buildx", "manifest", "trust", "checkpoint", "container commit", "container cp",
+        "container diff", "container export", "container stats", "network create", "network rm", "network connect",
+        "network disconnect", "network prune", "system prune",
+    ), ""),
+}  # fmt: skip

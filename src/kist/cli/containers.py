@@ -285,15 +285,17 @@ def port(context: Context, options: Parsed) -> int:
 
 
 def inspect(context: Context, options: Parsed) -> int:
+    query = {"size": options.size}
     return inspect_each(
-        context, options, lambda name: context.client.call("GET", f"/containers/{name}/json"), "container"
+        context, options, lambda name: context.client.call("GET", f"/containers/{name}/json", query), "container"
     )
 
 
 def inspect_any(context: Context, options: Parsed) -> int:
     """`kist inspect`: a container, image, network or volume of that name."""
+    query = {"size": options.size}
     kinds: dict[str, Callable[[str], Any]] = {
-        "container": lambda name: context.client.call("GET", f"/containers/{name}/json"),
+        "container": lambda name: context.client.call("GET", f"/containers/{name}/json", query),
         "image": lambda name: context.client.call("GET", f"/images/{name}/json"),
         "network": lambda name: context.client.call("GET", f"/networks/{name}"),
         "volume": lambda name: context.client.call("GET", f"/volumes/{name}"),

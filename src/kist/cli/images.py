@@ -179,9 +179,12 @@ def save(context: Context, options: Parsed) -> int:
             for chunk in answer.chunks():
                 file.write(chunk)
         os.rename(partial, options.output)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(partial):
             os.unlink(partial)
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).lower()
+            raise KistError(f"failed to save image: {options.output}: {reason}") from error
         raise
     return 0
 

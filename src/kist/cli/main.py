@@ -9,7 +9,7 @@ from typing import Any
 
 from kist import __version__
 from kist.cli.choice import Choice
-from kist.cli.commands import GLOBAL, GROUPS, TOP
+from kist.cli.commands import GLOBAL, GROUPS, NOT_YET, TOP
 from kist.cli.context import Context, RunFailed
 from kist.cli.parse import Command, HelpAsked, Parsed, UsageError, help_text, option_lines, parse, with_usage
 from kist.client.http import ApiError, Unreachable
@@ -107,6 +107,9 @@ def _find(words: list[str]) -> tuple[Command, str, list[str]] | int:
     for command in TOP:
         if command.name == name or name in command.aliases:
             return command, f"kist {command.name}", rest
+    if name in NOT_YET:
+        print(f"kist: kist {name} is not supported yet{NOT_YET[name]}", file=sys.stderr)
+        return 1
     if name not in GROUPS:
         print(f"kist: unknown command: kist {name}\n\nRun 'kist --help' for more information", file=sys.stderr)
         return 1
@@ -117,6 +120,9 @@ def _find(words: list[str]) -> tuple[Command, str, list[str]] | int:
     for command in commands:
         if command.name == rest[0] or rest[0] in command.aliases:
             return command, f"kist {name} {command.name}", rest[1:]
+    if f"{name} {rest[0]}" in NOT_YET:
+        print(f"kist: kist {name} {rest[0]} is not supported yet{NOT_YET[f'{name} {rest[0]}']}", file=sys.stderr)
+        return 1
     print(f"kist: unknown command: kist {name} {rest[0]}\n\nUsage:  kist {name} COMMAND\n\n"
           f"Run 'kist {name} --help' for more information", file=sys.stderr)  # fmt: skip
     return 1

@@ -50,8 +50,8 @@ CREATE: tuple[Opt, ...] = (
     Opt("memory-swappiness", "int", "Tune container memory swappiness (0 to 100)", default=-1),
     Opt("mount", "list", "Attach a filesystem mount to the container"),
     Opt("name", "text", "Assign a name to the container"),
-    Opt("network", "text", "Connect a container to a network"),
-    Opt("net", "text", "Connect a container to a network"),
+    Opt("network", "list", "Connect a container to a network"),
+    Opt("net", "list", "Connect a container to a network"),
     Opt("oom-kill-disable", "flag", "Disable OOM Killer"),
     Opt("oom-score-adj", "int", "Tune host's OOM preferences (-1000 to 1000)"),
     Opt("pid", "text", "PID namespace to use"),
@@ -131,11 +131,61 @@ def body(options: Parsed, image: str, command: list[str]) -> dict[str, Any]:
         config["StopTimeout"] = options.stop_timeout
     if options.mac_address:
         config["MacAddress"] = options.mac_address
-    return {**config, "HostConfig": _host(options, binds, bindings), "NetworkingConfig": {"EndpointsConfig": {}}}
+    network, endpoints = _networks([*options.network, *options.net])
+    for address in options.dns:
+        _check_address(address, "--dns")
+    host = _host(options, network, binds, bindings)
+    return {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": endpoints}}
 
 
-def _host(options: Parsed, binds: list[str], bindings: dict[str, Any]) -> dict[str, Any]:
-    network = options.network or options.net or "default"
+def _networks(given: list[str]) -> tuple[str, dict[str, Any]]:
+    """The network mode, and an endpoint for each network when there is more to say than one name.
+
+    `name` or `name=NET,alias=A,ip=ADDRESS,…`. Raises UsageError.
+    """
+    endpoints: dict[str, Any] = {}
+    for text in given:
+        fields = text.split(",") if "=" in text else [f"name={text}"]
+        name, endpoint = "", dict[str, Any]()
+        for field in fields:
+            key, _, value = field.partition("=")
+            if key == "name":
+                name = value
+            elif key == "alias":
+                endpoint.setdefault("Aliases", []).append(value)
+            elif key in ("ip", "ip6"):
+                endpoint.setdefault("IPAMConfig", {})["IPv4Address" if key == "ip" else "IPv6Address"] = value
+            elif key == "mac-address":
+                endpoint["MacAddress"] = value
+            elif key == "driver-opt":
+                endpoint.setdefault("DriverOpts", {}).update([_pair(value)])
+            else:
+                raise UsageError(f'invalid argument "{text}" for "--network" flag: invalid field key {key}')
+        if not name:
+            raise UsageError(f'invalid argument "{text}" for "--network" flag: network name/id is not specified')
+        endpoints[name] = endpoint
+    if not endpoints:
+        return "default", {}
+    own = [one in ("default", "bridge", "host", "none") or one.startswith("container:") for one in endpoints]
+    if any(own) and not all(own):
+        raise KistError("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+    return next(iter(endpoints)), endpoints if len(endpoints) > 1 or any(endpoints.values()) else {}
+
+
+def _check_address(text: str, flag: str) -> None:
+    import socket
+
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, text)
+            return
+        except OSError:
+            continue
+    reason = f"IP address is not correctly formatted: {text}"
+    raise UsageError(f'invalid argument "{text}" for "{flag}" flag: {reason}')
+
+
+def _host(options: Parsed, network: str, binds: list[str], bindings: dict[str, Any]) -> dict[str, Any]:
     host: dict[str, Any] = {
         "Binds": binds or None,
         "ContainerIDFile": options.cidfile,

@@ -80,16 +80,31 @@ def run(context: Context, options: Parsed) -> int:
 
 def create_or_pull(context: Context, options: Parsed) -> str:
     """Creates; an image that is missing is asked for first. Raises ApiError."""
+    if options.pull not in ("", "always", "missing", "never"):
+        raise RunFailed(
+            f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', 125, "run"
+        )
+    if options.pull == "always":
+        _ask_for_image(context, options)
     try:
         return create_container(context, options)
     except ApiError as error:
         if error.status != 404 or not error.message.startswith("No such image") or options.pull == "never":
             raise
-    image = options.arguments[0]
-    name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "latest")
+    name, tag = _name_and_tag(options.arguments[0])
     print(f"Unable to find image '{name}:{tag}' locally", file=sys.stderr)
-    context.client.open("POST", "/images/create", {"fromImage": name, "tag": tag}).read()
+    _ask_for_image(context, options)
     return create_container(context, options)
+
+
+def _ask_for_image(context: Context, options: Parsed) -> None:
+    name, tag = _name_and_tag(options.arguments[0])
+    context.client.open("POST", "/images/create", {"fromImage": name, "tag": tag}).read()
+
+
+def _name_and_tag(image: str) -> tuple[str, str]:
+    name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "latest")
+    return name, tag
 
 
 def _start_status(error: ApiError) -> int:
@@ -136,7 +151,7 @@ def _pump(
     connection, early = attached.upgrade()
     session = Session(connection, early, stdin=stdin, multiplexed=not tty, keys=keys, raw=tty)
     stop = None
-    if tty and all(terminal_size()):
+    if tty:
         resizing = context.another()
         stop = follow_size(lambda h, w: resizing.call("POST", f"/containers/{container}/resize", {"h": h, "w": w}))
     try:
@@ -269,7 +284,7 @@ def exec_(context: Context, options: Parsed) -> int:
     session = Session(connection, early, stdin=options.interactive, multiplexed=not options.tty,
                       keys=parse_keys(options.detach_keys), raw=options.tty)  # fmt: skip
     stop = None
-    if options.tty and all(size):
+    if options.tty:
         resizing = context.another()
         stop = follow_size(lambda h, w: resizing.call("POST", f"/exec/{exec_id}/resize", {"h": h, "w": w}))
     try:

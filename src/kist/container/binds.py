@@ -210,6 +210,9 @@ def _check_bind(request: MountRequest) -> None:
 def _check_volume(request: MountRequest) -> None:
     _refuse_fields(request, "BindOptions", "ImageOptions")
     subpath = request.volume_options.subpath if request.volume_options else ""
+    driver = request.volume_options.driver_config if request.volume_options else None
+    if driver is not None and driver.options:
+        raise NotSupported("options of the local volume driver are not supported by this engine yet")
     if subpath and not request.source:
         raise _mount_error("volume", "must not set Subpath when using anonymous volumes")
     if subpath and not _is_local(subpath):

@@ -48,6 +48,8 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     host = _complete(engine, host)
     validate.validate_networking(request.networks)
     _check_supported(engine, host)
+    if _wants_health_check(config):
+        raise NotSupported("health checks are not supported by this engine yet")
     _check_endpoints(engine, host, request.networks)
     image = _image(engine, config)
     if image is not None and platform is not None:
@@ -71,7 +73,17 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
                 *warnings,
                 f"The engine itself does not have {', '.join(missing)}: the container gets the rest.",
             ]
+    if image is not None and _wants_health_check(image.container_config) and not config.healthcheck:
+        warnings = [
+            *warnings,
+            "The image's health check is not run: it is not supported by this engine yet.",
+        ]
     return Created(container_id, tuple(warnings))
+
+
+def _wants_health_check(config: ContainerConfig) -> bool:
+    check = config.healthcheck
+    return check is not None and bool(check.test) and check.test != ["NONE"]
 
 
 def _missing_capabilities(engine: Engine) -> list[str]:
@@ -214,7 +226,7 @@ def _check_endpoints(engine: Engine, host: HostConfig, endpoints: dict[str, Endp
     for name in endpoints or ():
         if name not in ("default", host.network_mode) and not host.network_mode.startswith("container:"):
             if not _exists(engine, name):
-                continue
+                raise NotFound(f"network {name} not found")
             raise NotSupported(
                 f"a container cannot be connected to network {name} beside {host.network_mode}: several networks are "
                 f"not supported by this engine yet"
