@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 
 import msgspec
 
@@ -193,52 +193,37 @@ def _details(attrs: bytes | None) -> bytes:
 
 
 class LogReader:
-    """One reading of a log, from its oldest file to the end of the newest, and on as that grows."""
+    """One reading of a log, from its oldest file to the end of the newest, and on as that grows.
+
+    A rotation may rename files at any moment, so a file is known by its inode, which cannot be another's while it is
+    open here, and its place by the names of the others.
+    """
 
     def __init__(self, path: str, options: LogOptions) -> None:
         self._path = path
         self._renderer = Renderer(options)
-        self._older = sorted(
-            (f"{path}.{number}" for number in range(1, 100) if os.path.exists(f"{path}.{number}")),
-            key=lambda name: -int(name.rpartition(".")[2]),
-        )
-        self._file = -1
-        self._rest = b""
         self._options = options
+        self._file = self._next = -1
+        self._rest = b""
         if options.tail is not None:
             self._seek_tail(options.tail)
-        else:
-            self._next_file()
 
     @property
     def done(self) -> bool:
         return self._renderer.done
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def fileno(self) -> int:
-        return self._file
-
-    def _next_file(self) -> bool:
-        """Opens the next newer file; False when the newest is open already."""
-        target = self._older.pop(0) if self._older else self._path
-        try:
-            descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return False
-        self.close()
-        self._file = descriptor
-        return True
+        for descriptor in (self._file, self._next):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._next = -1
 
     def read(self) -> bytes:
         """The next piece of the answer; "" when there is nothing now. Only whole lines are taken."""
-        while self._file >= 0:
-            data = os.read(self._file, CHUNK)
+        while True:
+            data = os.read(self._file, CHUNK) if self._file >= 0 else b""
             if not data:
-                if self._newer():
+                if self._go_on():
                     continue
                 return b""
             end = data.rfind(b"\n") + 1
@@ -249,47 +234,85 @@ class LogReader:
             self._rest = data[end:]
             if out or self.done:
                 return out
-        if self._next_file():
-            return self.read()
-        return b""
 
-    def _newer(self) -> bool:
-        """At the end of a file: goes on to the next, or to the one that took its name in a rotation."""
-        if self._older:
-            return self._next_file()
-        try:
-            here, there = os.fstat(self._file), os.stat(self._path)
-        except FileNotFoundError:
-            return False
-        if (here.st_ino, here.st_dev) != (there.st_ino, there.st_dev):
-            return self._next_file()
-        if there.st_size < os.lseek(self._file, 0, os.SEEK_CUR):  # truncated in place: one file, rotated
-            os.lseek(self._file, 0, os.SEEK_SET)
+    def _go_on(self) -> bool:
+        """At the end of a file: whether there may be more, in it or in the next newer one."""
+        if self._next >= 0:
+            self._use(self._next)
+            self._next = -1
+            return True
+        if self._rest:  # is read again when its end has come: on a full disk the writer takes it back
+            os.lseek(self._file, -len(self._rest), os.SEEK_CUR)
+            self._rest = b""
+        self._next = self._open_newer()
+        if self._next >= 0:
+            return True  # nothing comes into this one any more, but something may have since its end was met
+        if self._file >= 0 and os.fstat(self._file).st_size < os.lseek(self._file, 0, os.SEEK_CUR):
+            os.lseek(self._file, 0, os.SEEK_SET)  # somebody truncated it
             return True
         return False
 
-    def _seek_tail(self, count: int) -> None:
-        """Opens the file in which the last `count` lines of the wanted streams begin, at their beginning."""
-        files = [*self._older, self._path]
-        self._older = []
-        missing = count
-        while files:
-            name = files.pop()
+    def _use(self, descriptor: int) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._rest = descriptor, b""
+
+    def _files(self) -> Iterator[int]:
+        """Descriptors, newest first, for the caller to close. Names only ever move towards older ones, which is the
+        way this goes: a file may be met twice, but none that was there is passed over.
+        """
+        for number in count():
+            name = f"{self._path}.{number}" if number else self._path
             try:
-                descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                yield os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:
-                continue
-            offset, found = _tail_offset(descriptor, missing, self._options)
-            if found < missing and files:
-                missing -= found
+                if number >= self._oldest():
+                    return
+
+    def _oldest(self) -> int:
+        directory, name = os.path.split(self._path)
+        try:
+            suffixes = [one.removeprefix(f"{name}.") for one in os.listdir(directory) if one.startswith(f"{name}.")]
+        except FileNotFoundError:
+            return 0
+        return max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=0)
+
+    def _open_newer(self) -> int:
+        """The file after the open one, or the oldest where that is none any more; -1 if the newest is open."""
+        newer = -1
+        here = os.fstat(self._file) if self._file >= 0 else None
+        for descriptor in self._files():
+            status = os.fstat(descriptor)
+            if here is not None and (os.path.samestat(status, here) or _stands_for(status, here)):
                 os.close(descriptor)
-                self._older.insert(0, name)
+                break
+            if newer >= 0:
+                os.close(newer)
+            newer = descriptor
+        return newer
+
+    def _seek_tail(self, missing: int) -> None:
+        """Opens the file in which the last `missing` lines of the wanted streams begin, at their beginning."""
+        files: dict[tuple[int, int], int] = {}
+        for descriptor in self._files():
+            status = os.fstat(descriptor)
+            met = files.pop((status.st_dev, status.st_ino), -1)  # a rotation moved it: its place is the later one
+            if met >= 0:
+                os.close(met)
+            files[status.st_dev, status.st_ino] = descriptor
+        for descriptor in files.values():
+            if self._file >= 0 and missing <= 0:
+                os.close(descriptor)
                 continue
+            self._use(descriptor)
+            offset, found = _tail_offset(descriptor, missing, self._options)
             os.lseek(descriptor, offset, os.SEEK_SET)
-            self._file = descriptor
-            return
-        if self._older:
-            self._next_file()
+            missing -= found
+
+
+def _stands_for(status: os.stat_result, gone: os.stat_result) -> bool:
+    """Whether a file is older than one that has no name any more; so when the whole log is being deleted."""
+    return not gone.st_nlink and status.st_mtime_ns < gone.st_mtime_ns
 
 
 def _tail_offset(descriptor: int, count: int, options: LogOptions) -> tuple[int, int]:

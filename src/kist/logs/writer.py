@@ -71,6 +71,7 @@ class JsonFileWriter:
         """`descriptor`: the file, opened by open_log already."""
         self.path = path
         self._max_size, self._max_files = max_size, max_files
+        self._rotate_at = max_size
         self._attrs = b'"attrs":' + json.dumps(attrs, separators=(",", ":")).encode() + b"," if attrs else b""
         self._clock = Clock()
         self._rests: dict[bytes, bytes] = {}
@@ -136,20 +137,37 @@ class JsonFileWriter:
             os.ftruncate(self._file, self.size)  # a full disk took a part: no line is left torn
             raise
         self.size += len(text)
-        if self._max_size is not None and self.size >= self._max_size:
-            self._rotate()
+        if self._rotate_at is not None and self.size >= self._rotate_at:
+            try:
+                self._rotate()
+                self._rotate_at = self._max_size
+            except OSError:  # nothing is lost: the file takes more than it should until a later try
+                self._rotate_at = self.size + PIECE
 
     def _rotate(self) -> None:
-        os.close(self._file)
-        for number in range(self._max_files - 1, 0, -1):
-            older, newer = f"{self.path}.{number}", self.path if number == 1 else f"{self.path}.{number - 1}"
-            try:
-                os.replace(newer, older)
-            except FileNotFoundError:
-                continue
-        if self._max_files <= 1:
-            os.truncate(self.path, 0)
-        self._use(open_log(self.path))
+        """Every file takes the next older name, as far as the first that is free. Raises OSError.
+
+        The new file is there before the old one is let go, and the old one is complete once the new one has its name;
+        readers rely on that. What failed halfway is gone on with at the next call.
+        """
+        fresh = f"{self.path}.new"
+        descriptor = open_log(fresh)
+        try:
+            number = 0
+            while number < self._max_files - 1 and os.path.exists(self._name(number)):
+                number += 1
+            for older in range(number, 0, -1):
+                os.replace(self._name(older - 1), self._name(older))
+            os.replace(fresh, self.path)
+        except OSError:
+            os.close(descriptor)
+            raise
+        old = self._file
+        self._use(descriptor)
+        os.close(old)
+
+    def _name(self, number: int) -> str:
+        return f"{self.path}.{number}" if number else self.path
 
     def close(self) -> None:
         os.close(self._file)
