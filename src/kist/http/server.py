@@ -351,6 +351,8 @@ class Connection(asyncio.Protocol):
         behind, self._behind, self._holding = self._behind, b"", False
         self.resume()
         self.data_received(behind)
+        if self.half_closed and not self.eof_received():
+            self.close()
 
     def _linger(self, request: Request) -> None:
         """Takes the rest of a body for a while: with bytes unread, closing would take the answer from the client."""

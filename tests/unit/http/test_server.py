@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kist.http.server import Connection, Hijacked, Request, Response
+from kist.model.errors import InvalidParameter
 
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -35,6 +36,8 @@ class Served:
         self.most_running = max(self.most_running, self.running)
         try:
             return await self._answer(request)
+        except InvalidParameter as error:
+            return Response(400, error.message.encode())
         finally:
             self.running -= 1
 
@@ -191,5 +194,42 @@ def test_codings_that_are_not_known_are_refused(tmp_path: Path, coding: bytes) -
         head = b"Transfer-Encoding: " + coding + b"\r\n\r\n0\r\n\r\n"
         assert await served.talk(post(b"/x", head)) == b"400 Bad Request"
         assert served.requests == []
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("pieces", [1, 20])
+def test_who_sends_all_and_shuts_its_writing_side_is_answered_and_then_let_go(tmp_path: Path, pieces: int) -> None:
+    async def test(served: Served) -> None:
+        sent = post(b"/slow", b"Content-Length: 3\r\n\r\none") * 2
+        cuts = [sent[at : at + len(sent) // pieces] for at in range(0, len(sent), len(sent) // pieces)]
+        assert await served.talk(*cuts) == b"POST /slow one\n" * 2
+        await served.gone()
+
+    run(tmp_path, test)
+
+
+def test_a_second_request_that_is_cut_gets_to_know(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        sent = post(b"/slow", b"\r\n") + post(b"/cut", b"Content-Length: 3\r\n\r\no")
+        assert await served.talk(sent) == b"POST /slow \nunexpected EOF"
+        assert [request.path for request in served.requests] == ["/slow", "/cut"]
+
+    run(tmp_path, test)
+
+
+def test_a_client_that_left_while_it_was_served_leaves_no_connection(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, served.path)
+            client.sendall(post(b"/held", b"\r\n"))
+            while not served.running:
+                await asyncio.sleep(0.01)
+            client.shutdown(socket.SHUT_WR)
+            await asyncio.sleep(0.05)
+            served.go_on.set()
+            await served.gone()
+            assert client.recv(1 << 16).endswith(b"POST /held \n")
 
     run(tmp_path, test)
