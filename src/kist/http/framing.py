@@ -44,14 +44,17 @@ class Head:
         return end
 
     def _conclude(self) -> None:
+        """An Upgrade to something other than `tcp` is as if it were not there (RFC 9110, 7.8)."""
         parser = self._parser
         del self._parser  # it holds this object
         if parser.get_http_version() not in ("1.0", "1.1"):
             raise ValueError("not HTTP/1")
+        if self.headers.get("upgrade", "").lower() != "tcp":
+            self.headers.pop("upgrade", None)
         self.method = parser.get_method().decode("ascii")
         self.target = self._url.decode("latin-1")
         self.keep_alive = parser.should_keep_alive()
-        self.upgrade = parser.should_upgrade()
+        self.upgrade = parser.should_upgrade() and "upgrade" in self.headers
 
     # --- httptools' calls ---
 

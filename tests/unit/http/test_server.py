@@ -233,3 +233,27 @@ def test_a_client_that_left_while_it_was_served_leaves_no_connection(tmp_path: P
             assert client.recv(1 << 16).endswith(b"POST /held \n")
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"H2C", b"websocket"])
+@pytest.mark.parametrize("body", [CHUNKED + HELLO, b"Content-Length: %d\r\n\r\n%s" % (len(HELLO_BODY), HELLO_BODY)])
+def test_an_upgrade_that_is_not_known_changes_nothing(tmp_path: Path, protocol: bytes, body: bytes) -> None:
+    """The JDK's HttpClient offers HTTP/2 with its first request, whatever that is."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + protocol + b"\r\nHTTP2-Settings: AAEAAEAA\r\n"
+
+    async def test(served: Served) -> None:
+        answer = b"POST /first %s\nPOST /second \n" % HELLO_BODY
+        assert await served.talk(post(b"/first", offer + body) + post(b"/second", b"\r\n")) == answer
+        assert "upgrade" not in served.requests[0].headers and not served.requests[0].upgrade
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("protocol", [b"tcp", b"TCP"])
+def test_a_request_to_leave_http_that_is_not_granted_ends_the_connection(tmp_path: Path, protocol: bytes) -> None:
+    async def test(served: Served) -> None:
+        head = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+        assert await served.talk(post(b"/first", head) + b"input") == b"POST /first \n"
+        assert served.requests[0].upgrade
+
+    run(tmp_path, test)
