@@ -20,6 +20,7 @@ from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
 from kist.model.container import ContainerRecord
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
+from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
 from kist.wire.containers import ContainerCreated, ContainersPruned, ContainerUpdated, ContainerWaited, Processes
@@ -171,7 +172,7 @@ class ContainerRoutes:
 
     async def start(self, request: Request) -> Response:
         length = request.headers.get("content-length", "0")
-        if "transfer-encoding" in request.headers or (length.isdigit() and int(length) > 7):
+        if "transfer-encoding" in request.headers or (is_number(length) and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
         await self._containers.start(request.parameters["name"])
@@ -309,7 +310,7 @@ class ContainerRoutes:
             "stderr": stderr,
             "since": parse_timestamp(request.query.get("since", "")),
             "until": parse_timestamp(request.query.get("until", "")),
-            "tail": int(tail) if tail.isdigit() else None,
+            "tail": int(tail) if is_number(tail) else None,
             "timestamps": flag(request, "timestamps"),
             "details": flag(request, "details"),
             "multiplexed": not record.config.tty,
@@ -361,7 +362,7 @@ def select(records: list[ContainerRecord], filters: Filters, everything: bool) -
             reason = f"invalid value for state ({value}): must be one of {', '.join(_STATES)}"
             raise InvalidParameter(f"invalid filter 'status={value}': {reason}")
     for value in filters.get("exited", ()):
-        if not value.lstrip("-").isdigit():
+        if not is_number(value.removeprefix("-")):
             raise InvalidParameter(
                 f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax"
             )

@@ -10,6 +10,7 @@ from kist.api.times import ago
 from kist.model.config import EndpointSettings
 from kist.model.container import ContainerRecord, MountPoint, State
 from kist.model.image import Image
+from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
 from kist.model.volume import Volume
 from kist.wire import networks as wire
@@ -74,7 +75,7 @@ def ports_summary(record: ContainerRecord) -> list[dict[str, Any]]:
     published = {(one.container_port, one.protocol) for one in record.ports}
     for key in record.config.exposed_ports or ():
         number, _, protocol = key.partition("/")
-        if number.isdigit() and (int(number), protocol or "tcp") not in published:
+        if is_number(number) and (int(number), protocol or "tcp") not in published:
             found.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
     return found
 

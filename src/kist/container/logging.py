@@ -6,6 +6,7 @@ import re
 
 from kist.model.config import ContainerConfig, LogConfig
 from kist.model.errors import InvalidParameter, NotSupported
+from kist.model.number import is_number
 from kist.runtime.launch import LogSetup
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -32,7 +33,7 @@ def check_log_config(config: LogConfig | None) -> None:
             raise InvalidParameter(f"unknown log opt '{key}' for json-file log driver")
     size = _size(options.get("max-size", ""))
     files = options.get("max-file", "1")
-    if not files.isdigit() or int(files) < 1:
+    if not is_number(files) or int(files) < 1:
         raise InvalidParameter("max-file cannot be less than 1")
     if int(files) > 1 and size is None:
         raise InvalidParameter("max-file option requires max-size to be set")

@@ -6,6 +6,7 @@ import re
 import signal
 
 from kist.model.errors import InvalidParameter
+from kist.model.number import is_number
 
 _NAMES = {name[3:]: number.value for name, number in signal.Signals.__members__.items() if "RT" not in name}
 _NAMES |= {"IOT": 6, "CLD": 17, "POLL": 29, "STKFLT": 16, "UNUSED": 31}
@@ -34,7 +35,7 @@ def _realtime(name: str) -> int:
     for base, start, sign in (("RTMIN", RTMIN, "+"), ("RTMAX", RTMAX, "-")):
         if name == base:
             return start
-        if name.startswith(base + sign) and name[len(base) + 1 :].isdecimal():
+        if name.startswith(base + sign) and is_number(name[len(base) + 1 :]):
             offset = int(name[len(base) + 1 :])
             number = start + offset if sign == "+" else start - offset
             return number if RTMIN <= number <= RTMAX else 0

@@ -25,6 +25,7 @@ from kist.model.config import (
     RestartPolicy,
 )
 from kist.model.errors import InvalidParameter
+from kist.model.number import is_number
 
 MINIMUM_MEMORY = 6 << 20  # dockerd's lowest memory limit, bytes
 MINIMUM_HEALTH_TIME = 1_000_000  # 1 ms in nanoseconds
@@ -305,7 +306,7 @@ def parse_cpuset(text: str) -> frozenset[int] | None:
     numbers: set[int] = set()
     for part in text.split(","):
         low, dash, high = part.partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
+        if not is_number(low) or (dash and not is_number(high)):
             return None
         first, last = int(low), int(high or low)
         if last < first or last > 8192:
@@ -419,7 +420,7 @@ def _is_address(text: str, family: str = "") -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return text.isdecimal() and len(text) <= 5 and 0 < int(text) <= 65535
+    return is_number(text) and len(text) <= 5 and 0 < int(text) <= 65535
 
 
 def _is_port_or_range(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""One connection: requests parsed by httptools, one handler at a time, keep-alive, upgrade and hand-over."""
+"""One connection: requests one at a time and in order, keep-alive, upgrade and hand-over."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote
 import httptools
 import msgspec
 
+from kist.http import framing
 from kist.model.errors import InvalidParameter
 
 log = logging.getLogger(__name__)
@@ -173,17 +174,12 @@ class Connection(asyncio.Protocol):
         self._handler = handler
         self._connections = connections
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        self._target = b""
-        self._headers: dict[str, str] = {}
-        self._head_size = 0
-        self._in_head = False
+        self._head = framing.Head()  # of the next request
+        self._body: framing.Sized | framing.Chunked = framing.Sized(0)  # of the request under way
         self._request: Request | None = None
         self._task: asyncio.Task[None] | None = None
-        self._pipelined: list[bytes] = []
-        self._raw = False  # behind an upgrade request: bytes are its body, then the client's stream
-        self._raw_body = 0
-        self._leftover = bytearray()
+        self._behind = b""  # what was read behind the request under way
+        self._holding = False  # the rest stays in the kernel, the client's end too, until that is answered
         self._head_timer: asyncio.TimerHandle | None = None
         self._keep_alive = True
         self._hijacked = False
@@ -238,39 +234,54 @@ class Connection(asyncio.Protocol):
         return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def data_received(self, data: bytes) -> None:
-        if self._raw:
-            self._feed_raw(data)
-        elif self._task is not None and self._request is not None and self._request._complete:
-            self._pipelined.append(data)
-            self.pause()
-        else:
-            self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
+        """Takes bytes up to the end of a request; no other begins before that one is answered."""
+        at = 0
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._raw = True
-            self._raw_body = int(self._headers.get("content-length", "0") or 0)
-            self._start(upgrade=True)
-            self._feed_raw(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
+            while at < len(data) and not (self._request is not None and self._request._complete):
+                at = self._take_head(data, at) if self._request is None else self._take_body(self._request, data, at)
+        except (httptools.HttpParserError, ValueError):
             self._refuse(400, b"400 Bad Request")
-        if self._in_head:
-            self._head_size += len(data)
-        if self._head_size > _MAX_HEAD:
-            self._refuse(431, b"431 Request Header Fields Too Large")
+            return
+        if at < len(data):
+            self._hold(data[at:])
 
-    def _feed_raw(self, data: bytes) -> None:
-        assert self._request is not None
-        body, rest = data[: self._raw_body], data[self._raw_body :]
-        self._raw_body -= len(body)
-        if body:
-            self._request.feed(body)
-        if self._raw_body == 0 and not self._request._complete:
-            self.pause()  # what the client sends from here on stays in the kernel, its end too
-            self._request.complete()
-        self._leftover += rest
+    def _take_head(self, data: bytes, at: int) -> int:
+        at = self._head.take(data, at)
+        if self._head.complete:
+            self._stop_head_timer()
+            head, self._head = self._head, framing.Head()
+            self._start(head)
+        elif self._head.size > _MAX_HEAD:
+            self._refuse(431, b"431 Request Header Fields Too Large")
+            return len(data)
+        elif self._head.begun and self._head_timer is None and self._transport is not None:
+            self._head_timer = asyncio.get_running_loop().call_later(_HEAD_SECONDS, self._transport.abort)
+        return at
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _take_body(self, request: Request, data: bytes, at: int) -> int:
+        piece, at = self._body.take(data, at)
+        if piece:
+            request.feed(piece)
+        if self._body.complete:
+            self._complete(request)
+        return at
+
+    def _complete(self, request: Request) -> None:
+        request.complete()
+        if request.upgrade:
+            self._hold(b"")
+        if request._discarding:
+            self.close()
+
+    def _hold(self, data: bytes) -> None:
+        self._behind += data
+        self._holding = True
+        self.pause()
 
     def _refuse(self, status: int, text: bytes) -> None:
         assert self._transport is not None
@@ -282,52 +293,18 @@ class Connection(asyncio.Protocol):
             self._transport.write(line + text)
             self._transport.close()
 
-    # --- httptools' calls ---
-
-    def on_message_begin(self) -> None:
-        if self._transport is not None:
-            self._head_timer = asyncio.get_running_loop().call_later(_HEAD_SECONDS, self._transport.abort)
-        self._target, self._headers, self._head_size, self._in_head = b"", {}, 0, True
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        self._stop_head_timer()
-        self._head_size, self._in_head = 0, False
-        if self._parser.get_http_version() not in ("1.0", "1.1"):
-            raise ValueError("not HTTP/1")  # answered with 400, as all that cannot be parsed
-        self._keep_alive = self._parser.should_keep_alive()
-        if self._headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if not self._parser.should_upgrade():
-            self._start(upgrade=False)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def on_body(self, data: bytes) -> None:
-        if self._request is not None:
-            self._request.feed(data)
-
-    def on_message_complete(self) -> None:
-        if self._request is not None and not self._parser.should_upgrade():
-            self._request.complete()
-            if self._request._discarding:
-                self.close()
-
     # --- answering ---
 
-    def _start(self, *, upgrade: bool) -> None:
-        method = self._parser.get_method().decode("ascii")
-        target = self._target.decode("latin-1")
-        self._request = Request(self, method, target, self._headers, upgrade)
+    def _start(self, head: framing.Head) -> None:
+        """Raises ValueError for a body that cannot be read."""
+        self._body = framing.body(head.headers, upgrade=head.upgrade)
+        self._keep_alive = head.keep_alive
+        if head.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._request = Request(self, head.method, head.target, head.headers, head.upgrade)
         self._task = asyncio.get_running_loop().create_task(self._answer(self._request))
+        if self._body.complete:
+            self._complete(self._request)
 
     async def _answer(self, request: Request) -> None:
         try:
@@ -338,7 +315,7 @@ class Connection(asyncio.Protocol):
                 self._send(request, response)
             elif request.streaming:
                 await self._write(b"0\r\n\r\n")
-            await self._finish(request)
+            self._finish(request)
         except ClientGone:
             self._abort()
         except asyncio.CancelledError:
@@ -362,21 +339,20 @@ class Connection(asyncio.Protocol):
         body = b"" if request.method == "HEAD" else response.body
         self._transport.write(self.head(response.status, headers, request) + body)
 
-    async def _finish(self, request: Request) -> None:
+    def _finish(self, request: Request) -> None:
         """After an answer: the connection ends, or the next request of it is read."""
-        if not self._raw and not request._complete and not request._cut:
+        if not request._complete and not request._cut:
             self._linger(request)
             return
-        if self._raw or not self._keep_alive or not request._complete:
-            if self._transport is not None:
-                self._transport.close()
+        if request.upgrade or not self._keep_alive or not request._complete:
+            self.close()
             return
         self._request = self._task = None
-        waiting, self._pipelined = self._pipelined, []
-        for data in waiting:
-            self.data_received(data)
-        if not self._pipelined:
-            self.resume()
+        behind, self._behind, self._holding = self._behind, b"", False
+        self.resume()
+        self.data_received(behind)
+        if self.half_closed and not self.eof_received():
+            self.close()
 
     def _linger(self, request: Request) -> None:
         """Takes the rest of a body for a while: with bytes unread, closing would take the answer from the client."""
@@ -414,7 +390,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._paused and not self._raw and self._transport is not None and not self._transport.is_closing():
+        if self._paused and not self._holding and self._transport is not None and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
 
@@ -430,12 +406,11 @@ class Connection(asyncio.Protocol):
         if self.lost:
             raise ClientGone
         self._hijacked = True
-        leftover = bytes(self._leftover) + b"".join(self._pipelined)
         if isinstance(transport.get_extra_info("ssl_object"), ssl.SSLObject):
-            return Hijacked(self._relay(transport), leftover)
+            return Hijacked(self._relay(transport), self._behind)
         descriptor = os.dup(transport.get_extra_info("socket").fileno())
         transport.close()
-        return Hijacked(descriptor, leftover)
+        return Hijacked(descriptor, self._behind)
 
     def _relay(self, transport: asyncio.Transport) -> int:
         """TLS stays here: a pair of sockets, one end for the receiver, and a task that carries bytes between."""

@@ -8,6 +8,7 @@ import socket
 from kist.model.config import ContainerConfig, HostConfig
 from kist.model.errors import InvalidParameter, KistError, NotSupported
 from kist.model.network import PublishedPort
+from kist.model.number import is_number
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
@@ -43,7 +44,7 @@ def wanted_ports(config: ContainerConfig, host: HostConfig, default_address: str
 def _parse(key: str) -> tuple[int, str]:
     number, _, protocol = key.partition("/")
     protocol = (protocol or "tcp").lower()
-    if not number.isdigit():
+    if not is_number(number):
         raise InvalidParameter(f"invalid port specification: {key!r}")
     if protocol not in _KINDS:
         raise NotSupported(f"publishing {protocol} ports is not supported by this engine yet")

@@ -14,6 +14,7 @@ from kist.model import endpoint_sysctls
 from kist.model.config import DeviceMapping, HostConfig, Ulimit
 from kist.model.container import ContainerRecord, MountPoint
 from kist.model.errors import InvalidParameter
+from kist.model.number import is_number
 from kist.runtime import oci
 from kist.runtime.security import SecurityOptions, parse_security_options, tweak_capabilities
 
@@ -404,7 +405,7 @@ def parse_device_rule(text: str) -> oci.DeviceRule:
     """`c 1:3 rwm`. Raises InvalidParameter with Docker's text."""
     words = text.split(" ")
     major, colon, minor = words[1].partition(":") if len(words) == 3 else ("", "", "")
-    numbers = [None if word == "*" else int(word) if word.isdigit() else -1 for word in (major, minor)]
+    numbers = [None if word == "*" else int(word) if is_number(word) else -1 for word in (major, minor)]
     if not colon or words[0] not in ("a", "b", "c") or -1 in numbers or not set(words[2]) <= set("rwm") or not words[2]:
         raise InvalidParameter(f"invalid device cgroup rule format: '{text}'")
     return oci.DeviceRule(True, words[0], numbers[0], numbers[1], words[2])

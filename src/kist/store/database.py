@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -44,6 +45,7 @@ class Database:
         except sqlite3.Error as error:
             raise KistError(f"cannot open the database {path}: {error}") from error
         self._depth = 0
+        self._undo: list[Callable[[], None]] = []
         self._ballast = f"{path}-ballast"
         self._has_ballast = False
         self._take_ballast()
@@ -87,6 +89,7 @@ class Database:
             yield
             if self._depth == 1:
                 self._connection.execute("COMMIT")
+                self._undo.clear()
         except sqlite3.Error as error:
             self._rollback()
             raise KistError(f"cannot write the database: {error}") from error
@@ -97,8 +100,17 @@ class Database:
             self._depth -= 1
 
     def _rollback(self) -> None:
-        if self._depth == 1 and self._connection.in_transaction:
+        if self._depth > 1:
+            return
+        while self._undo:
+            self._undo.pop()()
+        if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """For what follows a change in memory: called when the transaction at hand, if any, is not committed."""
+        if self._depth:
+            self._undo.append(undo)
 
     def put(self, kind: str, key: str, value: bytes, *, happened: bool = False) -> None:
         """`happened`: it cannot be refused, so the ballast is given up for it when the disk is full."""
@@ -164,11 +176,21 @@ class Records(Generic[T]):
     def put(self, key: str, value: T, *, happened: bool = False) -> None:
         """Durable when it returns. Raises KistError, and then the old value stays. `happened`: see Database.put."""
         self._database.put(self._kind, key, self._encode(value), happened=happened)
-        self._values[key] = value
+        self._set(key, value)
 
     def delete(self, key: str) -> None:
         self._database.delete(self._kind, key)
-        self._values.pop(key, None)
+        self._set(key, None)
+
+    def _set(self, key: str, value: T | None) -> None:
+        self._database.on_rollback(partial(self._assign, key, self._values.get(key)))
+        self._assign(key, value)
+
+    def _assign(self, key: str, value: T | None) -> None:
+        if value is None:
+            self._values.pop(key, None)
+        else:
+            self._values[key] = value
 
     def values(self) -> list[T]:
         return list(self._values.values())
