@@ -108,6 +108,27 @@ def test_whiteouts_hide_and_opaque_directories_empty(driver: DirectoryDriver) ->
     assert content(driver, "two") == {"keep": b"k", "d/z": b"z"}
 
 
+@pytest.mark.parametrize("instead", [None, b"x", "-> c"], ids=["directory", "file", "link"])
+def test_a_directory_by_a_link_that_is_replaced_is_another(
+    driver: DirectoryDriver, instead: bytes | str | None
+) -> None:
+    """Names are resolved anew once a link on their way has gone."""
+    members: list[tuple[str, bytes | str | None]] = [("b", None), ("c", None), ("a", "-> b"), ("a/f1", b"1")]
+    if isinstance(instead, bytes):
+        members += [("a", instead), ("a", None), ("a/f2", b"2")]
+    else:
+        members += [("a", instead), ("a/f2", b"2")]
+    commit(driver, "one", "", *members)
+    assert content(driver, "one") == {"b/f1": b"1", "c/f2" if isinstance(instead, str) else "a/f2": b"2"}
+
+
+def test_several_directories_are_emptied_and_whited_out_in_one_layer(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("d", None), *[(f"d/{name}/f", b"x") for name in "abc"], ("e/f", b"x"), ("keep", b"k"))
+    commit(driver, "two", "one", ("d", None), ("d/.wh..wh..opq", b""), ("d/z", b"z"), ("n/f", b"x"), (".wh.n", b""),
+           (".wh.e", b""))  # fmt: skip
+    assert content(driver, "two") == {"keep": b"k", "d/z": b"z"}
+
+
 def test_what_is_written_stays_in_the_active_snapshot(driver: DirectoryDriver) -> None:
     commit(driver, "one", "", ("a", b"1"))
     driver.prepare("container", "one")
