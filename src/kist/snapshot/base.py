@@ -67,14 +67,19 @@ class DirectoryDriver:
             self._records.delete(key)
             raise KistError(f"cannot make a snapshot in {self._root}: {error.strerror}") from error
 
-    def commit(self, name: str, key: str) -> None:
+    def flush(self, key: str) -> int:
+        size = self.usage(key).size
+        self._sync()
+        return size
+
+    def commit(self, name: str, key: str, size: int | None = None) -> None:
         record = self.stat(key)
         if record.committed:
             raise Conflict(f"snapshot {key} is committed already")
         if self._records.get(name) is not None:
             raise Conflict(f"snapshot {name} exists already")
-        size = self.usage(key).size
-        self._sync()
+        if size is None:
+            size = self.flush(key)
         self._records.put(name, msgspec.structs.replace(record, key=name, committed=True, size=size))
         self._records.delete(key)
 
