@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
+import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kist.image.service import ImageService
 from kist.kernel import mount as mounts
 from kist.kernel import path
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
@@ -19,6 +24,8 @@ from kist.snapshot.base import DirectoryDriver
 from kist.snapshot.contract import SnapshotRecord
 from kist.snapshot.overlay import OverlayDriver
 from kist.snapshot.vfs import VfsDriver
+from kist.store.content import ContentStore
+from kist.store.database import Database
 
 DRIVERS: list[type[DirectoryDriver]] = [OverlayDriver, VfsDriver]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -108,6 +115,27 @@ def test_whiteouts_hide_and_opaque_directories_empty(driver: DirectoryDriver) ->
     assert content(driver, "two") == {"keep": b"k", "d/z": b"z"}
 
 
+@pytest.mark.parametrize("instead", [None, b"x", "-> c"], ids=["directory", "file", "link"])
+def test_a_directory_by_a_link_that_is_replaced_is_another(
+    driver: DirectoryDriver, instead: bytes | str | None
+) -> None:
+    """Names are resolved anew once a link on their way has gone."""
+    members: list[tuple[str, bytes | str | None]] = [("b", None), ("c", None), ("a", "-> b"), ("a/f1", b"1")]
+    if isinstance(instead, bytes):
+        members += [("a", instead), ("a", None), ("a/f2", b"2")]
+    else:
+        members += [("a", instead), ("a/f2", b"2")]
+    commit(driver, "one", "", *members)
+    assert content(driver, "one") == {"b/f1": b"1", "c/f2" if isinstance(instead, str) else "a/f2": b"2"}
+
+
+def test_several_directories_are_emptied_and_whited_out_in_one_layer(driver: DirectoryDriver) -> None:
+    commit(driver, "one", "", ("d", None), *[(f"d/{name}/f", b"x") for name in "abc"], ("e/f", b"x"), ("keep", b"k"))
+    commit(driver, "two", "one", ("d", None), ("d/.wh..wh..opq", b""), ("d/z", b"z"), ("n/f", b"x"), (".wh.n", b""),
+           (".wh.e", b""))  # fmt: skip
+    assert content(driver, "two") == {"keep": b"k", "d/z": b"z"}
+
+
 def test_what_is_written_stays_in_the_active_snapshot(driver: DirectoryDriver) -> None:
     commit(driver, "one", "", ("a", b"1"))
     driver.prepare("container", "one")
@@ -188,6 +216,34 @@ def test_the_life_cycle_is_guarded(driver: DirectoryDriver) -> None:
     driver.remove("one")
     driver.collect()
     assert not driver.exists("one")
+
+
+def test_an_image_is_unpacked_counted_and_synced_beside_the_thread_that_answers(
+    driver: DirectoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    def watched(name: str) -> Callable[..., Any]:
+        real = getattr(driver, name)
+
+        def call(*arguments: Any) -> Any:
+            threads[name] = threading.current_thread()
+            return real(*arguments)
+
+        return call
+
+    slow = ("apply", "usage", "_sync")
+    for name in slow:
+        monkeypatch.setattr(driver, name, watched(name))
+    database = Database(str(tmp_path / "database"))
+    blobs = ContentStore(str(tmp_path / "content"))
+    digest = blobs.put(layer(("a", b"12345")).read())
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [digest]}}
+    image = asyncio.run(ImageService(database, blobs, driver).add(json.dumps(config).encode(), [digest]))
+    database.close()
+    assert driver.stat(image.snapshot).size == image.size == 5
+    assert set(threads) == set(slow)
+    assert threading.current_thread() not in threads.values()
 
 
 def test_cleanup_removes_what_nobody_recorded(driver: DirectoryDriver) -> None:

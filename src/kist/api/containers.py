@@ -15,6 +15,7 @@ from kist.api import compat, render
 from kist.api.app import body, flag, integer, json_body, json_response, uint32
 from kist.api.filters import Filters, boolean, match_labels, parse_filters
 from kist.api.times import parse_limit, parse_timestamp
+from kist.api.usage import measured
 from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
@@ -128,15 +129,11 @@ class ContainerRoutes:
         records = select(self._containers.all(), filters, everything)
         if limit > 0:
             records = records[:limit]
-        size = flag(request, "size")
-        return json_response(
-            [
-                compat.container_summary(
-                    request, render.summary(one, await self._containers.sizes(one.id) if size else None)
-                )
-                for one in records
-            ]
-        )
+        if flag(request, "size"):
+            found = [render.summary(record, sizes) for record, sizes in await measured(self._containers, records)]
+        else:
+            found = [render.summary(record, None) for record in records]
+        return json_response([compat.container_summary(request, one) for one in found])
 
     async def create(self, request: Request) -> Response:
         name = request.query.get("name", "")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
 
 from kist.api import render
 from kist.model.container import ContainerRecord
+from kist.model.errors import NotFound
 from kist.model.image import Image
 from kist.model.volume import Volume
 from kist.wire import networks as wire
@@ -60,6 +62,17 @@ def shared_sizes(images: list[Image], layer_sizes: Callable[[Image], list[int]])
     }
 
 
+async def measured(
+    containers: Containers, records: list[ContainerRecord]
+) -> list[tuple[ContainerRecord, tuple[int, int]]]:
+    """Containers with their sizes, without those that are removed meanwhile."""
+    found = []
+    for record in records:
+        with suppress(NotFound):
+            found.append((record, await containers.sizes(record.id)))
+    return found
+
+
 class DiskUsage:
     """`layer_sizes` gives the bytes of each of an image's layers, the lowest first."""
 
@@ -80,10 +93,10 @@ class DiskUsage:
         if "image" in wanted:
             found |= self._of_images()
         if "container" in wanted:
-            records = self._containers.all()
-            found["Containers"] = [render.summary(one, await self._containers.sizes(one.id)) for one in records]
+            sized = await measured(self._containers, self._containers.all())
+            found["Containers"] = [render.summary(record, sizes) for record, sizes in sized]
         if "volume" in wanted:
-            found["Volumes"] = [await self._of_volume(one) for one in self._volumes.all()]
+            found["Volumes"] = await self._of_volumes()
         return {**found, "BuildCache": [] if "build-cache" in wanted else None}
 
     def _of_images(self) -> dict[str, Any]:
@@ -95,6 +108,13 @@ class DiskUsage:
             for image in images
         ]
         return {"LayersSize": sum(layers.values()), "Images": summaries}
+
+    async def _of_volumes(self) -> list[wire.Volume]:
+        found = []
+        for volume in self._volumes.all():
+            with suppress(NotFound):  # removed meanwhile
+                found.append(await self._of_volume(volume))
+        return found
 
     async def _of_volume(self, volume: Volume) -> wire.Volume:
         usage = wire.VolumeUsage(

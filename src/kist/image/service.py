@@ -216,7 +216,8 @@ class ImageService:
                     raise InvalidParameter(
                         f"invalid diffID for layer {number}: expected {diff_ids[number]!r}, got {found!r}"
                     )
-                self._snapshotter.commit(chain, key)
+                size = await asyncio.to_thread(self._snapshotter.flush, key)
+                self._snapshotter.commit(chain, key, size)
             except BaseException:
                 self._snapshotter.remove(key)
                 raise

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
 import threading
+from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 import msgspec
 
+from kist.kernel import path
 from kist.kernel.libc import check, libc
 from kist.model.errors import Conflict, KistError, NotFound
 from kist.model.mount import Mount
@@ -22,6 +25,8 @@ _INIT_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "dev/mqueue", "etc", "proc", "
 _REMOVED = "removed-"
 _INIT_FILES = (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf")
 _INIT_LINKS = (("/proc/mounts", "etc/mtab"),)
+# Another file, or none, in the place of a directory; or one that lies too deep for a path.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG)
 
 
 class RecordStore(Protocol):
@@ -67,14 +72,19 @@ class DirectoryDriver:
             self._records.delete(key)
             raise KistError(f"cannot make a snapshot in {self._root}: {error.strerror}") from error
 
-    def commit(self, name: str, key: str) -> None:
+    def flush(self, key: str) -> int:
+        size = self.usage(key).size
+        self._sync()
+        return size
+
+    def commit(self, name: str, key: str, size: int | None = None) -> None:
         record = self.stat(key)
         if record.committed:
             raise Conflict(f"snapshot {key} is committed already")
         if self._records.get(name) is not None:
             raise Conflict(f"snapshot {name} exists already")
-        size = self.usage(key).size
-        self._sync()
+        if size is None:
+            size = self.flush(key)
         self._records.put(name, msgspec.structs.replace(record, key=name, committed=True, size=size))
         self._records.delete(key)
 
@@ -174,21 +184,47 @@ class DirectoryDriver:
 
 
 def tree_usage(directory: str) -> Usage:
-    """Bytes of regular files (each inode once) and number of inodes."""
+    """Bytes of regular files (each inode once) and number of inodes. What goes or moves meanwhile is not counted."""
     size, seen = 0, set()
-    pending = [directory]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
+    try:
+        root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Usage(0, 0)
+    try:
+        pending = ["."]
+        while pending:
+            inside = pending.pop()
+            for name, status in _entries(root, inside):
                 if status.st_ino in seen:
                     continue
                 seen.add(status.st_ino)
                 if stat.S_ISREG(status.st_mode):
                     size += status.st_size
                 elif stat.S_ISDIR(status.st_mode):
-                    pending.append(entry.path)
+                    pending.append(f"{inside}/{name}")
+    finally:
+        os.close(root)
     return Usage(size, len(seen))
+
+
+def _entries(root: int, inside: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Of a directory that its container may change at any time: by descriptors, so that a link leads nowhere."""
+    try:
+        descriptor = path.open_beneath(root, inside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in _GONE:
+            return
+        raise
+    try:
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                yield entry.name, status
+    finally:
+        os.close(descriptor)
 
 
 def _remove_tree(path: str) -> None:

@@ -7,7 +7,8 @@ recorded before it is made, so `cleanup` finds what a crash left.
 
     driver.prepare("layer-1", parent="")          # an empty writable snapshot
     driver.apply("layer-1", tar_stream)           # fill it from a layer's tar
-    driver.commit("sha256:…", "layer-1")          # now an image may stand on it
+    size = driver.flush("layer-1")                # a crash of the machine does not take it back
+    driver.commit("sha256:…", "layer-1", size)    # now an image may stand on it
     driver.prepare("container-a", parent="sha256:…", init=True)
     driver.mounts("container-a")                  # (Mount("overlay", …),)
     driver.remove("container-a")
@@ -41,8 +42,8 @@ class Usage(msgspec.Struct, frozen=True):
 class Snapshotter(Protocol):
     """Raises NotFound for unknown keys, Conflict for keys that exist or have children, KistError when the disk fails.
 
-    `apply`, `usage` and `collect` take long and may run in a thread; the others are quick and belong to the thread
-    that owns the records.
+    `apply`, `flush`, `usage` and `collect` take long and may run in a thread; the others are quick and belong to the
+    thread that owns the records. `flush` answers the bytes of its own files; a `commit` without them flushes itself.
     """
 
     name: str
@@ -50,7 +51,8 @@ class Snapshotter(Protocol):
     def prepare(self, key: str, parent: str, *, init: bool = False) -> None: ...
     def mounts(self, key: str, *, read_only: bool = False) -> tuple[Mount, ...]: ...
     def apply(self, key: str, stream: BinaryIO) -> int: ...
-    def commit(self, name: str, key: str) -> None: ...
+    def flush(self, key: str) -> int: ...
+    def commit(self, name: str, key: str, size: int | None = None) -> None: ...
     def remove(self, key: str) -> None: ...
     def all(self) -> list[SnapshotRecord]: ...
     def exists(self, key: str) -> bool: ...

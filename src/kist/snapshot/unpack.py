@@ -31,11 +31,14 @@ class Whiteouts(enum.Enum):
 
 
 class _Directories:
-    """Open directories below the root by name, the least recently used closed first."""
+    """Open directories below the root by name, the least recently used closed first. What `get` gave is open until
+    `next_member`.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: OrderedDict[str, int] = OrderedDict()
+        self._forgotten: list[int] = []
 
     def get(self, name: str) -> int:
         found = self._open.get(name)
@@ -45,16 +48,21 @@ class _Directories:
         descriptor = path.make_directories(self.root, name)
         self._open[name] = descriptor
         if len(self._open) > _CACHED_DIRECTORIES:
-            os.close(self._open.popitem(last=False)[1])
+            self._forgotten.append(self._open.popitem(last=False)[1])
         return descriptor
 
     def forget(self) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
+        """A directory or a link went: any name may lead elsewhere now."""
+        self._forgotten += self._open.values()
         self._open.clear()
+
+    def next_member(self) -> None:
+        while self._forgotten:
+            os.close(self._forgotten.pop())
 
     def close(self) -> None:
         self.forget()
+        self.next_member()
         os.close(self.root)
 
 
@@ -76,6 +84,7 @@ def apply_tar(root: str, stream: BinaryIO, whiteouts: Whiteouts) -> int:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=tarfile.TarInfo, bufsize=1 << 18) as archive:
             archive.errorlevel = 0
             for member in archive:
+                directories.next_member()
                 name = clean_name(member.name)
                 parent, _, base = name.rpartition("/")
                 if base.startswith(WHITEOUT):
@@ -88,6 +97,7 @@ def apply_tar(root: str, stream: BinaryIO, whiteouts: Whiteouts) -> int:
                 size += member.size if member.isreg() else 0
                 archive.members = []  # type: ignore[attr-defined]  # a streamed archive remembers every member otherwise
         for name, member in sorted(times.items(), reverse=True):
+            directories.next_member()
             _set_times(directories, name, member)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:  # ValueError: NUL in a name, a wild time
         raise InvalidParameter(f"invalid tar: {error}") from error
@@ -121,14 +131,11 @@ def _remove(directories: _Directories, directory: int, name: str) -> None:
     except FileNotFoundError:
         return
     if stat.S_ISDIR(status.st_mode):
-        keep = os.dup(directory)
-        directories.forget()
-        try:
-            shutil.rmtree(name, dir_fd=keep)
-        finally:
-            os.close(keep)
+        shutil.rmtree(name, dir_fd=directory)
     else:
         os.unlink(name, dir_fd=directory)
+    if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
+        directories.forget()
 
 
 def _extract(
@@ -142,7 +149,6 @@ def _extract(
         _make_directory(directories, directory, base)
     else:
         _remove(directories, directory, base)
-        directory = directories.get(parent)
         if member.isreg():
             _write_file(archive, member, directory, base)
         elif member.issym():
@@ -162,12 +168,12 @@ def _extract(
 
 def _make_directory(directories: _Directories, directory: int, base: str) -> None:
     try:
-        status = os.stat(base, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(os.stat(base, dir_fd=directory, follow_symlinks=False).st_mode):
             return
-        os.unlink(base, dir_fd=directory)
     except FileNotFoundError:
         pass
+    else:
+        _remove(directories, directory, base)
     os.mkdir(base, 0o700, dir_fd=directory)
 
 

@@ -176,11 +176,11 @@ class VolumeService:
         """Removes these volumes; those that went, and how many bytes they held."""
         removed, freed = [], 0
         for name in names:
-            size = await self.size(name)
             try:
+                size = await self.size(name)
                 self.remove(name)
-            except Conflict:
-                continue  # a container took it meanwhile
+            except (Conflict, NotFound):
+                continue  # a container took it meanwhile, or somebody removed it
             removed.append(name)
             freed += size
         return removed, freed
