@@ -742,9 +742,11 @@ def test_what_a_crash_left_of_volumes_is_settled_by_the_next_start(own_engine: K
     (volumes / names["marked"] / "pending").touch()
     (volumes / f".removed-{names['removed']}" / "_data").mkdir(parents=True)
     (volumes / names["data"] / "_data").mkdir(parents=True)
+    (volumes / names["data"] / "_filling" / "half").mkdir(parents=True)
     own_engine.start()
     listed = {one["Name"] for one in own_engine.request("GET", "/volumes")[1]["Volumes"]}
     assert listed == {names["data"]} == set(os.listdir(volumes))
+    assert os.listdir(volumes / names["data"]) == ["_data"]
 
 
 def test_kill_9_within_a_load_leaves_nothing_half_made(own_engine: Kistd) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from contextlib import suppress
 
 import msgspec
 
@@ -296,11 +297,10 @@ async def _make(
 ) -> Machine:
     path, args = merge.command_of(config)
     directory = engine.directory(container_id)
-    made: list[str] = []
     try:
         os.makedirs(directory, mode=0o710)
         engine.snapshotter.prepare(container_id, image.snapshot if image else "", init=True)
-        resolved = [await _volume(engine, point, image, made) for point in mounts]
+        resolved = [await _volume(engine, container_id, point, image) for point in mounts]
         _make_bind_sources(mounts)
         record = ContainerRecord(
             id=container_id,
@@ -319,17 +319,24 @@ async def _make(
         )
         machine = engine.index.add(record)
     except BaseException as error:
-        for volume in made:
-            engine.volumes.remove(volume, force=True)
-        if engine.snapshotter.exists(container_id):
-            engine.snapshotter.remove(container_id)
-            await asyncio.to_thread(engine.snapshotter.collect)
-        shutil.rmtree(directory, ignore_errors=True)
+        await _take_back(engine, container_id)
         if isinstance(error, OSError):
             raise KistError(f"cannot make the container: {error}") from error
         raise
-    engine.volumes.settle(made)
+    engine.volumes.keep(container_id)
     return machine
+
+
+async def _take_back(engine: Engine, container_id: str) -> None:
+    """After a create that failed. What cannot be removed is found by the next start; the error that is told is the
+    first one.
+    """
+    engine.volumes.give_back(container_id)
+    shutil.rmtree(engine.directory(container_id), ignore_errors=True)
+    with suppress(KistError):
+        if engine.snapshotter.exists(container_id):
+            engine.snapshotter.remove(container_id)
+            await asyncio.to_thread(engine.snapshotter.collect)
 
 
 def _make_bind_sources(mounts: list[MountPoint]) -> None:
@@ -339,17 +346,14 @@ def _make_bind_sources(mounts: list[MountPoint]) -> None:
             os.makedirs(point.source, exist_ok=True)
 
 
-async def _volume(engine: Engine, point: MountPoint, image: Image | None, made: list[str]) -> MountPoint:
+async def _volume(engine: Engine, container_id: str, point: MountPoint, image: Image | None) -> MountPoint:
     """A volume's directory is its source; a new one is filled from the image."""
     if point.type != "volume":
         return point
-    known = {volume.name for volume in engine.volumes.all()}
-    volume = engine.volumes.create(point.name, point.driver, pending=True)
-    if volume.name not in known:
-        made.append(volume.name)
-    if point.copy_up and image is not None and image.snapshot:
-        layers = engine.snapshotter.mounts(image.snapshot, read_only=True)
-        await asyncio.to_thread(engine.volumes.copy_up, volume, layers, point.destination)
+    volume = engine.volumes.create(point.name, point.driver, taker=container_id)
+    snapshot = image.snapshot if point.copy_up and image is not None else ""
+    layers = engine.snapshotter.mounts(snapshot, read_only=True) if snapshot else ()
+    await engine.volumes.fill(container_id, volume, layers, point.destination)
     source = volume.mountpoint
     if point.subpath:
         source = f"{source}/{point.subpath}"

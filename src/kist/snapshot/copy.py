@@ -20,12 +20,21 @@ _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _OTHER_FILE_SYSTEM = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP)
 
 
+@contextmanager
+def held(descriptor: int) -> Iterator[int]:
+    """Closes a descriptor in the end."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def copy_tree(source: str, target: str) -> None:
     """Everything below `source`: owners, modes, times, hard links, devices, xattrs; holes are not kept.
 
     Raises OSError, also where somebody puts something else in the place of what was just made.
     """
-    with _held(os.open(source, _ROOT)) as old, _held(os.open(target, _ROOT)) as new:
+    with held(os.open(source, _ROOT)) as old, held(os.open(target, _ROOT)) as new:
         _copy_below(old, new)
 
 
@@ -52,24 +61,16 @@ def _copy_below(old: int, new: int) -> None:
             _copy_attributes(source, target)
 
 
-@contextmanager
-def _held(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _directory(root: int, inside: str) -> AbstractContextManager[int]:
-    return _held(path.open_beneath(root, inside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+    return held(path.open_beneath(root, inside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
 
 
 def _copy_one(name: str, source: int, target: int) -> None:
     """What is no directory, from one directory to another."""
-    with _held(os.open(name, _NAME, dir_fd=source)) as old:
+    with held(os.open(name, _NAME, dir_fd=source)) as old:
         status = os.fstat(old)
         if stat.S_ISREG(status.st_mode):
-            with _held(os.open(name, _CREATE, 0o600, dir_fd=target)) as new:
+            with held(os.open(name, _CREATE, 0o600, dir_fd=target)) as new:
                 _copy_content(old, new, status.st_size)
                 _copy_attributes(old, new)
             return
@@ -78,14 +79,14 @@ def _copy_one(name: str, source: int, target: int) -> None:
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
         else:
             os.mknod(name, kind | 0o600, status.st_rdev, dir_fd=target)
-        with _held(os.open(name, _NAME, dir_fd=target)) as new:
+        with held(os.open(name, _NAME, dir_fd=target)) as new:
             if stat.S_IFMT(os.fstat(new).st_mode) != kind:  # no set-id bits for somebody's own file
                 raise OSError(errno.EBUSY, "replaced while it was made", name)
             _copy_attributes(old, new)
 
 
 def _copy_content(old: int, new: int, left: int) -> None:
-    with _held(os.open(f"/proc/self/fd/{old}", os.O_RDONLY | os.O_CLOEXEC)) as reader:
+    with held(os.open(f"/proc/self/fd/{old}", os.O_RDONLY | os.O_CLOEXEC)) as reader:
         while left > 0:
             copied = _copy_some(reader, new, left)
             if copied == 0:

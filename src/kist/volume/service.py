@@ -7,8 +7,10 @@ import os
 import re
 import secrets
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 from kist.kernel import mount, path
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
@@ -16,30 +18,37 @@ from kist.model.mount import Mount
 from kist.model.timestamp import rfc3339
 from kist.model.volume import Volume
 from kist.snapshot.base import tree_usage
-from kist.snapshot.copy import copy_tree
+from kist.snapshot.copy import copy_tree, held
 from kist.store.database import Database, Records
 
 _NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
 
 _PENDING = "pending"
+_FILLING = "_filling"
 _REMOVED = ".removed-"  # no volume's name starts with a dot
 
 
 class VolumeService:
-    """`users(name)` answers the ids of the containers that hold a volume."""
+    """`users(name)` answers the ids of the containers that hold a volume.
+
+    A container that is being created is a taker: what it takes (`create`, `fill`) nobody removes, until its container
+    is recorded (`keep`) or has failed (`give_back`).
+    """
 
     def __init__(self, database: Database, root: str, emit: Callable[[str, str, str], None]) -> None:
         self._records = Records(database, "volume", Volume)
         self._root = root
         self._emit = emit
         self.users: Callable[[str], list[str]] = lambda name: []
+        self._taken: defaultdict[str, set[str]] = defaultdict(set)  # by taker, names
+        self._filling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         os.makedirs(root, mode=0o701, exist_ok=True)
         self._adopt()
 
     def _adopt(self) -> None:
         """Directories without a record hold somebody's data: they become volumes again, never rubbish."""
         for name in os.listdir(self._root):
-            if name.startswith(_REMOVED) or os.path.exists(f"{self._root}/{name}/{_PENDING}"):
+            if name.startswith(_REMOVED) or self._is_pending(name):
                 continue  # `settle_all` decides
             if name not in self._records and os.path.isdir(f"{self._root}/{name}/_data"):
                 self._records.put(name, Volume(name, "local", f"{self._root}/{name}/_data", rfc3339()))
@@ -60,10 +69,10 @@ class VolumeService:
         options: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
         *,
-        pending: bool = False,
+        taker: str = "",
     ) -> Volume:
-        """A new volume, or the one that has the name already. `pending`: it belongs to a container that is not recorded
-        yet, see `settle`. Raises InvalidParameter, NotFound (driver), Conflict.
+        """A new volume, or the one that has the name already. A taker's new one goes again unless a container holds it
+        in the end; without a taker it stays. Raises InvalidParameter, NotFound (driver), Conflict.
         """
         anonymous = not name
         name = name or secrets.token_hex(32)
@@ -85,11 +94,15 @@ class VolumeService:
             raise InvalidParameter(f"create {name}: options of the local driver are not supported by this engine yet")
         existing = self._records.get(name)
         if existing is not None:
+            if taker:
+                self._taken[taker].add(name)
+            else:
+                self.settle([name])
             return existing
         directory = f"{self._root}/{name}/_data"
         volume = Volume(name, "local", directory, rfc3339(), labels, options, anonymous)
         try:
-            if pending:
+            if taker:
                 self.mark(name)
             self._records.put(name, volume)
             os.makedirs(directory, mode=0o755, exist_ok=True)
@@ -100,8 +113,28 @@ class VolumeService:
             if isinstance(error, KistError):
                 raise
             raise KistError(f"create {name}: {error.strerror}") from error
+        if taker:
+            self._taken[taker].add(name)
         self._emit("create", name, "local")
         return volume
+
+    def keep(self, taker: str) -> None:
+        """Its container is recorded."""
+        self.settle(self._taken.pop(taker, ()))
+
+    def give_back(self, taker: str) -> None:
+        """Its create has failed: what was made for it goes, unless somebody else has taken it meanwhile."""
+        for name in self._taken.pop(taker, ()):
+            if self._is_pending(name) and not self._holders(name):
+                with suppress(KistError):  # the next start finds it by its mark
+                    self.remove(name, force=True)
+
+    def _holders(self, name: str) -> list[str]:
+        """Ids of the containers that hold a volume, and of those that are being created with it."""
+        return [*self.users(name), *(taker for taker, names in self._taken.items() if name in names)]
+
+    def _is_pending(self, name: str) -> bool:
+        return os.path.exists(f"{self._root}/{name}/{_PENDING}")
 
     def mark(self, name: str) -> None:
         """Says on the disk that this volume goes unless a container holds it. Raises OSError."""
@@ -109,19 +142,20 @@ class VolumeService:
         os.close(os.open(f"{self._root}/{name}/{_PENDING}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def settle(self, names: Iterable[str]) -> None:
-        """Their container is recorded: they stay."""
+        """They stay."""
         for name in names:
-            with suppress(FileNotFoundError):
+            if self._is_pending(name):
                 os.unlink(f"{self._root}/{name}/{_PENDING}")
 
     def settle_all(self) -> None:
         """At start: what a create or a removal that was cut off left is decided by whether a container holds it."""
         for name in os.listdir(self._root):
+            shutil.rmtree(f"{self._root}/{name}/{_FILLING}", ignore_errors=True)
             if name.startswith(_REMOVED):
                 if name.removeprefix(_REMOVED) in self._records:
                     self._records.delete(name.removeprefix(_REMOVED))
                 shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
-            elif os.path.exists(f"{self._root}/{name}/{_PENDING}"):
+            elif self._is_pending(name):
                 if name in self._records and not self.users(name):
                     self.remove(name)
                 elif name not in self._records:
@@ -139,9 +173,9 @@ class VolumeService:
             if force:
                 return
             raise NotFound(f"get {name}: no such volume")
-        users = self.users(name)
-        if users:
-            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        holders = self._holders(name)
+        if holders:
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(holders)}]")
         self._take_away(name)
         self._emit("destroy", name, volume.driver)
 
@@ -185,24 +219,45 @@ class VolumeService:
             freed += size
         return removed, freed
 
-    def copy_up(self, volume: Volume, layers: tuple[Mount, ...], inside: str) -> None:
-        """Fills an empty volume with what the image has at a path. Works in a thread; raises KistError."""
-        if os.listdir(volume.mountpoint):
-            return
-        root = open_root(layers)
+    async def fill(self, taker: str, volume: Volume, layers: tuple[Mount, ...], inside: str) -> None:
+        """Fills an empty volume with what the image has at a path. Without layers it only waits, as everybody does who
+        takes the volume, until nobody else fills it. Raises KistError.
+        """
+        async with self._filling.setdefault(volume.name, asyncio.Lock()):
+            if layers:
+                alone = self._is_pending(volume.name) and self._holders(volume.name) == [taker]
+                await asyncio.to_thread(_copy_up, volume, layers, inside, alone=alone)
+
+
+def _copy_up(volume: Volume, layers: tuple[Mount, ...], inside: str, *, alone: bool) -> None:
+    """`alone`: nobody can have the volume mounted, so it is filled out of sight: whole, or not at all."""
+    if os.listdir(volume.mountpoint):
+        return
+    with held(open_root(layers)) as root:
         try:
+            source = path.open_in_root(root, inside, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with held(source):
             try:
-                source = path.open_in_root(root, inside, os.O_RDONLY | os.O_DIRECTORY)
-            except (FileNotFoundError, NotADirectoryError):
-                return
-            try:
-                copy_tree(f"/proc/self/fd/{source}", volume.mountpoint)
+                if alone:
+                    _replace(f"/proc/self/fd/{source}", volume.mountpoint)
+                else:
+                    copy_tree(f"/proc/self/fd/{source}", volume.mountpoint)
             except OSError as error:
                 raise KistError(f"cannot fill volume {volume.name}: {error}") from error
-            finally:
-                os.close(source)
-        finally:
-            os.close(root)
+
+
+def _replace(source: str, target: str) -> None:
+    """Puts a copy in the place of an empty directory."""
+    hidden = f"{os.path.dirname(target)}/{_FILLING}"
+    os.mkdir(hidden, 0o700)
+    try:
+        copy_tree(source, hidden)
+        os.rename(hidden, target)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
 
 
 def open_root(layers: tuple[Mount, ...]) -> int:
