@@ -124,6 +124,12 @@ class JsonFileWriter:
         self._rests.clear()
 
     def _append(self, stream: bytes, body: bytes) -> None:
+        if self._rotate_at is not None and self.size >= self._rotate_at:
+            try:
+                self._rotate()
+                self._rotate_at = self._max_size
+            except OSError:  # nothing is lost: the file takes more than it should until a later try
+                self._rotate_at = self.size + PIECE
         tail = b'","stream":"' + stream + b'",' + self._attrs + b'"time":"' + self._clock.stamp() + b'"}\n'
         whole = body.endswith(b"\n")
         escaped = escape(body[:-1] if whole else body)
@@ -137,12 +143,6 @@ class JsonFileWriter:
             os.ftruncate(self._file, self.size)  # a full disk took a part: no line is left torn
             raise
         self.size += len(text)
-        if self._rotate_at is not None and self.size >= self._rotate_at:
-            try:
-                self._rotate()
-                self._rotate_at = self._max_size
-            except OSError:  # nothing is lost: the file takes more than it should until a later try
-                self._rotate_at = self.size + PIECE
 
     def _rotate(self) -> None:
         """Every file takes the next older name, as far as the first that is free. Raises OSError.

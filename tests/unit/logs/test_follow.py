@@ -61,6 +61,7 @@ def test_a_writer_and_a_follower_side_by_side(tmp_path: Path, seed: int, max_fil
     else:
         assert all(one < two for one, two in pairwise(seen))
         newest = sorted(map(int, read_all(path)))
+        assert newest[-1] == lines - 1
         assert seen[len(seen) - len(newest) :] == newest
 
 
@@ -116,7 +117,7 @@ def test_a_file_that_was_rotated_out_is_followed_by_the_oldest_left(tmp_path: Pa
     reader = LogReader(log.path, LogOptions(multiplexed=False))
     assert rest(reader) == [1, 2]
     log.add(10)
-    assert rest(reader) == [3, 10, 11, 12]  # 3 came into the file that was open
+    assert rest(reader) == [9, 10, 11, 12]
     reader.close()
     log.close()
 
@@ -152,14 +153,13 @@ def test_until_ends_a_follower_in_the_midst_of_the_files(log: Log) -> None:
     assert read_all(log.path, since=now) == [b"3", b"4", b"5"]
 
 
-def test_a_log_that_is_being_deleted_does_not_begin_anew(log: Log, tmp_path: Path) -> None:
+def test_a_log_that_is_being_deleted_does_not_begin_anew(log: Log) -> None:
     log.add(2)
     time.sleep(0.02)  # the kernel's clock of files is coarse
     log.add(1)
-    Path(log.path).unlink()
     reader = LogReader(log.path, LogOptions(multiplexed=False))
     assert rest(reader) == [1, 2, 3]
-    Path(f"{log.path}.1").unlink()
+    Path(log.path).unlink()
     assert rest(reader) == []
     reader.close()
 
