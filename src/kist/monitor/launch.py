@@ -199,6 +199,8 @@ def start_exec(
     context.sync = theirs
     try:
         ours.close()
+        if cgroup.hands_down(layout, name):  # as where systemd runs inside: beside the first process
+            context.cgroup = cgroup.unified_of(pidfd.pid_of(init_pidfd))
         group = _cgroup_descriptor(context)
         cgroup.join_v1(layout, name)
         ns.setns(init_pidfd, config["namespaces"] & ~const.CLONE_NEWCGROUP)
