@@ -58,7 +58,7 @@ def said(program: bytes, kind: str, major: int, minor: int, access: str) -> bool
 
 def meant(given_rules: list[DeviceRule], kind: str, major: int, minor: int, access: str) -> bool:
     """Of every access the last rule that speaks of it."""
-    allowed = set()
+    allowed: set[str] = set()
     for rule in given_rules:
         if rule.kind in ("a", kind) and rule.major in (None, major) and rule.minor in (None, minor):
             allowed = allowed | set(rule.access) if rule.allow else allowed - set(rule.access)
