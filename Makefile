@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # With DOCKER_CLI a test run takes another docker command than the one in PATH.
 
-.PHONY: demo test lint types unit bench oracle packages clean
+.PHONY: demo test lint types unit bench oracle vm packages clean
 
 $(BIN)/kistd: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
@@ -34,12 +34,17 @@ unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit
 
 test: packages lint types
-	$(BIN)/pytest tests --ignore tests/oracle
+	$(BIN)/pytest tests --ignore tests/oracle --ignore tests/vm
 
 # The same commands and requests to Debian's dockerd, which says what the right answer is.
 # In a network namespace, so that the host's network of both is alike.
 oracle: packages $(VENV)/.dev
 	unshare --net sh -c 'ip link set lo up && exec $(BIN)/pytest tests/oracle'
+
+# On Debian's own kernel with cgroup v2 alone, emulated; VM_TESTS="tests/vm -x" runs something else.
+vm: $(VENV)/.dev
+	bash scripts/packages.sh vm
+	bash scripts/vm.sh $(VM_TESTS)
 
 bench: packages $(VENV)/.dev
 	$(BIN)/python bench/run.py --write

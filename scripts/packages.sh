@@ -1,8 +1,15 @@
 #!/bin/bash
-# Installs the Debian packages that the tests use, if they are missing: a docker command, an oracle, image tools.
+# Installs the Debian packages that the tests use, if they are missing: a docker command, an oracle, image tools; with
+# the argument vm what scripts/vm.sh wants too.
 set -eu
 wanted=""
 need() { command -v "$1" >/dev/null 2>&1 || wanted="$wanted $2"; }
+if [ "${1:-}" = vm ]; then
+    need qemu-system-x86_64 qemu-system-x86
+    need busybox busybox-static
+    need cpio cpio
+    need mke2fs e2fsprogs
+fi
 need docker docker.io
 need dockerd docker.io
 need nft nftables

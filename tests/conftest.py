@@ -175,8 +175,13 @@ def _answers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def busybox_archive() -> Path:
     """An image archive of busybox, made once without any registry."""
+    return busybox()
+
+
+def busybox() -> Path:
+    """The same for who is not a test."""
     kept = Path("/var/tmp/kist-test-busybox.tar")
     if kept.exists():
         return kept

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from kist.image.service import ImageService
-from kist.kernel import mount as mounts
-from kist.kernel import path
+from kist.kernel import aside, path
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
 from kist.snapshot.base import DirectoryDriver
 from kist.snapshot.contract import SnapshotRecord
@@ -85,7 +84,7 @@ def opened(driver: DirectoryDriver, key: str, *, read_only: bool = False) -> int
     first = driver.mounts(key, read_only=read_only)[0]
     if first.type == "bind":
         return os.open(first.source, os.O_RDONLY | os.O_DIRECTORY)
-    return mounts.detached_mount(first.type, first.source, [word for word in first.options if word not in ("ro", "rw")])
+    return aside.detached_overlay(first.source, [word for word in first.options if word not in ("ro", "rw")])
 
 
 def content(driver: DirectoryDriver, key: str) -> dict[str, bytes]:

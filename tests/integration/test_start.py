@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Kistd
 
+from kist.kernel import cgroup
+
 
 def run(engine: Kistd, *arguments: str) -> str:
     return engine.ok("run", "--rm", *arguments)
@@ -118,17 +120,18 @@ def test_a_limit_that_cannot_be_raised_is_reported(engine: Kistd) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "controller", "file", "value"),
+    ("arguments", "v1", "v2"),
     [
-        (["--memory", "64m"], "memory", "memory.limit_in_bytes", "67108864"),
-        (["--pids-limit", "50"], "pids", "pids.max", "50"),
-        (["--cpus", "0.5"], "cpu", "cpu.cfs_quota_us", "50000"),
-        (["--cpu-shares", "512"], "cpu", "cpu.shares", "512"),
+        (["--memory", "64m"], ("memory/memory.limit_in_bytes", "67108864"), ("memory.max", "67108864")),
+        (["--pids-limit", "50"], ("pids/pids.max", "50"), ("pids.max", "50")),
+        (["--cpus", "0.5"], ("cpu/cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")),
+        (["--cpu-shares", "512"], ("cpu/cpu.shares", "512"), ("cpu.weight", "20")),
     ],
+    ids=["memory", "pids", "cpus", "cpu-shares"],
 )
-def test_limits_are_set(engine: Kistd, arguments: list[str], controller: str, file: str, value: str) -> None:
-    out = run(engine, *arguments, "busybox", "cat", f"/sys/fs/cgroup/{controller}/{file}")
-    assert out.strip() == value
+def test_limits_are_set(engine: Kistd, arguments: list[str], v1: tuple[str, str], v2: tuple[str, str]) -> None:
+    file, value = v2 if cgroup.detect().is_v2 else v1
+    assert run(engine, *arguments, "busybox", "cat", f"/sys/fs/cgroup/{file}").strip() == value
 
 
 def test_devices_outside_the_list_are_refused(engine: Kistd) -> None:

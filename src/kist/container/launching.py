@@ -125,11 +125,9 @@ def _write_files(engine: Engine, machine: Machine, endpoint: Endpoint | None) ->
     else:
         shares = asked.network_mode == "host"
         gateway = defaults.host_gateway or (engine.networks.get("bridge").gateway if _has_bridge(engine) else "")
-        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
-            host = file.read()
         content = {
             "resolv.conf": texts.resolv_conf(
-                host,
+                _host_file("/etc/resolv.conf"),
                 asked.dns or defaults.dns,
                 asked.dns_search or defaults.dns_search,
                 asked.dns_options or defaults.dns_options,
@@ -138,8 +136,7 @@ def _write_files(engine: Engine, machine: Machine, endpoint: Endpoint | None) ->
             "hostname": f"{record.config.hostname}\n",
         }
         if shares and not asked.extra_hosts:
-            with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
-                content["hosts"] = file.read()
+            content["hosts"] = _host_file("/etc/hosts")
         else:
             address = endpoint.address if endpoint else ""
             content["hosts"] = texts.hosts(
@@ -152,6 +149,15 @@ def _write_files(engine: Engine, machine: Machine, endpoint: Endpoint | None) ->
 
 def _has_bridge(engine: Engine) -> bool:
     return any(network.name == "bridge" for network in engine.networks.all())
+
+
+def _host_file(path: str) -> str:
+    """A file of the host as it is; "" where the host has none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 def _write(path: str, text: str) -> None:

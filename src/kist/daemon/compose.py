@@ -37,7 +37,7 @@ from kist.daemon import facts
 from kist.http.router import Router
 from kist.image.service import ImageService
 from kist.image.transfer import Transfer
-from kist.kernel import cgroup, mount
+from kist.kernel import aside, cgroup
 from kist.logs.reader import LogOptions
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig
 from kist.model.errors import InvalidParameter, KistError
@@ -336,7 +336,7 @@ def overlay_problem(root: str) -> str:
         for name in ("lower", "upper", "work"):
             os.makedirs(f"{base}/{name}", exist_ok=True)
         options = [f"lowerdir={base}/lower", f"upperdir={base}/upper", f"workdir={base}/work"]
-        os.close(mount.detached_mount("overlay", "overlay", options))
+        os.close(aside.detached_overlay("overlay", options))
         return ""
     except OSError as error:
         if error.errno == errno.ENODEV:

@@ -66,7 +66,7 @@ def _check_call(name: str, number: int, arguments: tuple[object, ...], since: st
         if error.errno == errno.ENOSYS:
             raise KistError(
                 f"this kernel ({os.uname().release}) has no {name}(2), which Linux {since} brought, or a seccomp "
-                f"filter hides it: kistd needs Linux 5.12 or later, and and no such filter"
+                f"filter hides it: kistd needs Linux 5.12 or later, and no such filter"
             ) from error
         if error.errno == errno.EPERM:
             raise KistError(

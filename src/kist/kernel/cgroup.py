@@ -176,6 +176,17 @@ def join(layout: Layout, name: str) -> None:
         write(f"{layout.unified}/{name}/cgroup.procs", "0")
 
 
+def hands_down(layout: Layout, name: str) -> bool:
+    """Whether a v2 group has controllers for those below it and so takes no process itself (cgroups(7))."""
+    return layout.is_v2 and bool(read(f"{layout.unified}/{name}/cgroup.subtree_control"))
+
+
+def unified_of(pid: int) -> str:
+    """The name of the group that a process is in, in the v2 tree; "" where there is none (proc_pid_cgroup(5))."""
+    found = [line for line in read(f"/proc/{pid}/cgroup").splitlines() if line.startswith("0::")]
+    return found[0].removeprefix("0::").strip("/") if found else ""
+
+
 def pids(layout: Layout, name: str) -> list[int]:
     """Every process in a group and below it, without doubles."""
     tree = layout.unified or layout.v1.get("freezer") or layout.v1.get("pids") or next(iter(layout.v1.values()), "")

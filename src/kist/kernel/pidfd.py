@@ -15,6 +15,16 @@ def pidfd_send_signal(descriptor: int, number: int) -> None:
     syscall(SYS_PIDFD_SEND_SIGNAL, descriptor, number, None, 0, call="pidfd_send_signal", path=number)
 
 
+def pid_of(descriptor: int) -> int:
+    """The pid as /proc has it here (proc_pid_fdinfo(5)); -1 when the process was reaped. Raises OSError."""
+    file = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(file, _STAT_SIZE)
+    finally:
+        os.close(file)
+    return int(text.partition(b"Pid:")[2].split()[0])
+
+
 def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). Raises OSError when it is gone.
 

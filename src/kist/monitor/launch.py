@@ -192,7 +192,9 @@ def start_exec(
     """Forks into the namespaces of a container: (pid of the helper to reap, wire on which pid and failures come).
 
     The helper joins the cgroups and namespaces and clones with CLONE_PARENT, so that the monitor is the parent of the
-    new process and the helper can go. `nofile` is the limit on descriptors that containers inherit.
+    new process and the helper can go. The cgroup namespace comes after the clone: where the v2 tree is mounted with
+    nsdelegate, none of it comes from outside into a group (cgroups(7)). `nofile` is the limit on descriptors that
+    containers inherit.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, protocol.SEQPACKET)
     helper = os.fork()
@@ -206,13 +208,17 @@ def start_exec(
         ours.close()
         process.set_dumpable(False)  # before anything of the container's can see this process
         process.set_descriptor_limit(nofile)
+        if cgroup.hands_down(layout, name):  # as where systemd runs inside: beside the first process
+            context.cgroup = cgroup.unified_of(pidfd.pid_of(init_pidfd))
         group = _cgroup_descriptor(context)
         cgroup.join_v1(layout, name)
-        ns.setns(init_pidfd, config["namespaces"])
+        ns.setns(init_pidfd, config["namespaces"] & ~const.CLONE_NEWCGROUP)
         pid, handle = ns.clone(const.CLONE_PARENT, cgroup_fd=group, exit_signal=0)
         if pid:
             socket.send_fds(theirs, [b"pid %d" % pid], [handle])
             os._exit(0)
+        if config["namespaces"] & const.CLONE_NEWCGROUP:
+            ns.setns(init_pidfd, const.CLONE_NEWCGROUP)
         context.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except BaseException as error:
         init.tell(theirs, "enter the container", "", error)

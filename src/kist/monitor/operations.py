@@ -17,7 +17,7 @@ import struct
 import termios
 from typing import Any, NamedTuple, Protocol, cast
 
-from kist.kernel import caps, cgroup, const, devices, mount, ns, path, process, rtnetlink, seccomp
+from kist.kernel import caps, cgroup, const, devices, mount, ns, overlay, path, process, rtnetlink, seccomp
 from kist.monitor import users
 
 _TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441  # asm-generic/ioctls.h
@@ -326,6 +326,14 @@ class MountRoot(NamedTuple):
         return f"mount {self.fstype} root at {self.at}"
 
     def execute(self, context: Context) -> None:
+        if self.fstype == "overlay" and not overlay.takes_layers():
+            overlay.mount_at(self.at, self.source, self.options, self.attributes)  # MOUNT_ATTR_* here are MS_*
+        else:
+            self._move_detached()
+        os.chdir(self.at)
+        context.root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _move_detached(self) -> None:
         if self.fstype == "bind":
             tree = mount.open_tree(self.source, const.OPEN_TREE_CLONE | const.AT_RECURSIVE)
         else:
@@ -334,8 +342,6 @@ class MountRoot(NamedTuple):
             mount.move_mount(tree, self.at)
         finally:
             os.close(tree)
-        os.chdir(self.at)
-        context.root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 class MountInside(NamedTuple):

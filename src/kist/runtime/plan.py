@@ -169,7 +169,7 @@ def init_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation
         *outside,
         do.JoinCgroup(request.cgroup),
         *_namespaces(spec, own),
-        *_root(request, layout),
+        *_root(request, layout, own),
         *_identity(spec, own),
         *_network(request),
         *[do.SetSysctl(key, value) for key, value in spec.linux.sysctl.items()],
@@ -191,7 +191,7 @@ def _namespaces(spec: oci.Spec, own: set[str]) -> list[do.Operation]:
     return found
 
 
-def _root(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
+def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Operation]:
     spec = request.spec
     outside = PROPAGATION.get(spec.linux.rootfs_propagation, const.MS_SLAVE)
     travels = const.MS_SLAVE if outside & (const.MS_SLAVE | const.MS_SHARED) else const.MS_PRIVATE
@@ -204,7 +204,7 @@ def _root(request: LaunchRequest, layout: Layout) -> list[do.Operation]:
     mounted_dev = False
     for mount in spec.mounts:
         if mount.type == "cgroup":
-            found += _cgroup_mounts(mount, layout, request.cgroup)
+            found += _cgroup_mounts(mount, layout, request.cgroup, own)
             continue
         if not mounted_dev and mount.destination not in ("/proc", "/dev"):
             mounted_dev = True
@@ -251,9 +251,15 @@ def _mount(mount: oci.Mount) -> do.Operation:
     return do.MountInside(mount.type, mount.source, options, attributes, target, plain)
 
 
-def _cgroup_mounts(mount: oci.Mount, layout: Layout, group: str) -> list[do.Operation]:
-    """The container's own group in each hierarchy, whether it has a cgroup namespace or not."""
+def _cgroup_mounts(mount: oci.Mount, layout: Layout, group: str, own: set[str]) -> list[do.Operation]:
+    """The container's own group in each v1 hierarchy; of the v2 tree what its cgroup namespace shows.
+
+    A new mount of the v2 tree from the host's cgroup namespace would set the options of every mount of it (nsdelegate,
+    cgroups(7)), so the host's is bound there.
+    """
     attributes, _, _ = split_options(mount.options)
+    if layout.is_v2 and "cgroup" not in own:
+        return [do.BindInside(layout.unified, mount.destination, False, attributes, False, 0)]
     if layout.is_v2:
         return [do.MountInside("cgroup2", "cgroup", [], attributes, mount.destination, True)]
     groups, links = [], []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
-from kist.kernel import mount, path
+from kist.kernel import aside, path
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
 from kist.model.mount import Mount
 from kist.model.timestamp import rfc3339
@@ -267,6 +267,6 @@ def open_root(layers: tuple[Mount, ...]) -> int:
         if first.type == "bind":
             return os.open(first.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         options = [word for word in first.options if word not in ("ro", "rw")]
-        return mount.detached_mount(first.type, first.source, options)
+        return aside.detached_overlay(first.source, options)
     except OSError as error:
         raise KistError(f"cannot open a root file system: {error}") from error
