@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # With DOCKER_CLI a test run takes another docker command than the one in PATH.
 
-.PHONY: demo test lint types unit bench oracle vm packages clean
+.PHONY: demo test lint types unit bench oracle vm-test packages clean
 
 $(BIN)/kistd: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
@@ -42,7 +42,7 @@ oracle: packages $(VENV)/.dev
 	unshare --net sh -c 'ip link set lo up && exec $(BIN)/pytest tests/oracle'
 
 # On Debian's own kernel with cgroup v2 alone, emulated; VM_TESTS="tests/vm -x" runs something else.
-vm: $(VENV)/.dev
+vm-test: $(VENV)/.dev
 	bash scripts/packages.sh vm
 	bash scripts/vm.sh $(VM_TESTS)
 
