@@ -569,9 +569,10 @@ class ReadonlyRoot(NamedTuple):
 
 
 class MaskPath(NamedTuple):
-    """Covers a file with the host's /dev/null, a directory with an empty read-only tmpfs; before the pivot.
+    """Covers a file with the container's /dev/null, a directory with an empty read-only tmpfs.
 
-    What is not there needs no mask.
+    What is not there needs no mask. The node is the container's, for what its root does to it is not to be done to the
+    host's; that it is the null device is seen through its descriptor, as a volume may lie at /dev (CVE-2025-31133).
     """
 
     path: str
@@ -586,10 +587,7 @@ class MaskPath(NamedTuple):
             return
         try:
             if not stat.S_ISDIR(os.fstat(place).st_mode):
-                tree = mount.open_tree("/dev/null", const.OPEN_TREE_CLONE)
-                if os.fstat(tree).st_rdev != os.makedev(1, 3):
-                    os.close(tree)
-                    raise OSError(errno.ENODEV, "is not the null device", "/dev/null")
+                tree = self._null(context)
             elif context.mask >= 0:
                 tree = mount.open_tree("", const.OPEN_TREE_CLONE | const.AT_EMPTY_PATH, context.mask)
             else:
@@ -601,6 +599,17 @@ class MaskPath(NamedTuple):
                 os.close(tree)
         finally:
             os.close(place)
+
+    @staticmethod
+    def _null(context: Context) -> int:
+        node = path.open_plainly(context.root, "dev/null", os.O_PATH)
+        try:
+            found = os.fstat(node)
+            if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+                raise OSError(errno.ENODEV, "is not the null device", "/dev/null")
+            return mount.open_tree("", const.OPEN_TREE_CLONE | const.AT_EMPTY_PATH, node)
+        finally:
+            os.close(node)
 
 
 class ReadonlyPath(NamedTuple):

@@ -216,8 +216,6 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
         size = spec.process.console_size or {}
         found.append(do.OpenConsole(size.get("height", 0), size.get("width", 0), True))
     found.append(do.MakeWorkingDirectory(spec.process.cwd))
-    # While /dev/null is still the host's: after the pivot it is what the container's /dev says (CVE-2025-31133).
-    found += [do.MaskPath(path) for path in spec.linux.masked_paths]
     found.append(do.PivotRoot())
     if spec.linux.rootfs_propagation in PROPAGATION:
         found.append(do.RootPropagation(PROPAGATION[spec.linux.rootfs_propagation]))
@@ -312,6 +310,7 @@ def _network(request: LaunchRequest) -> list[do.Operation]:
 
 def _confine(spec: oci.Spec) -> list[do.Operation]:
     found: list[do.Operation] = [do.ReadonlyPath(path) for path in spec.linux.readonly_paths]
+    found += [do.MaskPath(path) for path in spec.linux.masked_paths]
     if spec.root.readonly:
         found.append(do.ReadonlyRoot())
     return found

@@ -64,8 +64,8 @@ def names(spec: oci.Spec, layout: Layout = HYBRID) -> list[str]:
 def test_the_order_of_a_start() -> None:
     found = names(spec_of())
     order = ["MakeCgroup", "WriteControls", "JoinCgroup",
-             "Unshare", "IsolateMounts", "MountRoot", "MountInside", "MakeDevice", "MaskPath", "PivotRoot",
-             "SetHostname", "RaiseLoopback", "SetSysctl", "ReadonlyPath", "ResolveUser",
+             "Unshare", "IsolateMounts", "MountRoot", "MountInside", "MakeDevice", "PivotRoot",
+             "SetHostname", "RaiseLoopback", "SetSysctl", "ReadonlyPath", "MaskPath", "ResolveUser",
              "ChangeDirectory", "DropBounding", "BecomeUser", "SetCapabilities", "FindExecutable",
              "ParentDeathSignal", "Execute"]  # fmt: skip
     positions = [found.index(name) for name in order]
