@@ -16,7 +16,8 @@ cp /kist/busybox.tar /var/tmp/kist-test-busybox.tar
 cd /kist
 while IFS= read -r argument; do [ -z "$argument" ] || set -- "$@" "$argument"; done <arguments
 # Left out: tests/clients (docker-py and the terminals are the same on every kernel), tests/oracle (no dockerd here),
-# tests/unit (nothing of the kernel). Two tests of test_daemon.py skip themselves without dockerd and systemd-analyze.
+# tests/unit (nothing of the kernel). Two tests of test_daemon.py
+# skip themselves without dockerd and systemd-analyze, those of test_answers.py without the contract file.
 [ $# -gt 0 ] || set -- tests/vm tests/conformance tests/integration
 python3 -m pytest -p no:cacheprovider -p no:xdist -v --timeout 600 --durations 10 "$@"
 echo "tests ended with status $?"
