@@ -130,7 +130,7 @@ DIFFERENCES = (
     ("mounts", r"tmpfs /root tmpfs rw,nosuid,nodev,noexec,relatime,size=1024k(,mode=700)? 0 0", "the same"),
     ("status", r"Groups:\t0( 10)? ", "kist looks users up in the files that the container sees, a volume's too"),
     ("id", r"uid=0\(root\) gid=0 groups=0(,10)?", "the same"),
-    ("ipv6", r"\d+: .*(kist0|docker0|veth\w+): .*|.*inet6 fe80::.*", "the bridges, seen from the host's network"),
+    ("ipv6", r"(N|\d+): .*(kist0|docker0|veth\w+): .*|.*inet6 fe80::.*", "the bridges, seen from the host's network"),
     ("network", r".*\b(kist0|docker0|veth\w+)\b.*|.*master kist0.*|.*valid_lft.*|.*link/ether.*", "the same"),
     ("status", r"(Tgid|PPid|NSpgid|NSsid):\t\d+", _NUMBERS),
     ("session", r"\d+ \d+ 0 20 0 1 0 0", _NUMBERS),

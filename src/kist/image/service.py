@@ -169,10 +169,16 @@ class ImageService:
                 raise
 
     async def add(
-        self, config: bytes, layers: list[str], manifest: str = "", progress: Progress | None = None
+        self,
+        config: bytes,
+        layers: list[str],
+        manifest: str = "",
+        progress: Progress | None = None,
+        names: Iterable[Reference] = (),
     ) -> Image:
         """An image from blobs that are in the content store: unpacks the layers that are not there yet.
 
+        Record and names come together: what a crash cuts off is there whole or not at all.
         The caller holds `changing`. Raises InvalidParameter when a layer is not what the configuration says.
         """
         parsed = decode_config(config)
@@ -190,8 +196,11 @@ class ImageService:
         old = self._records.get(image_id)
         tagged_at = old.tagged_at if old else ""
         record = ImageRecord(image_id, manifest, size, chain, tuple(diff_ids), tuple(layers), tagged_at)
-        self._records.put(image_id, record)
-        return self._image(record)
+        with self._database.transaction():
+            self._records.put(image_id, record)
+            for name in names:
+                self.tag(image_id, name, announce=False)
+        return self.get(image_id)
 
     def _manifest_of(self, image_id: str, size: int, layers: list[str]) -> bytes:
         manifest = Manifest(

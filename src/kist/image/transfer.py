@@ -37,9 +37,8 @@ class Transfer:
             if not wanted(decode_config(one.config)):
                 self._images.discard(Digest.of(one.config), one.manifest, *one.layers)
                 continue
-            image = await self._images.add(one.config, list(one.layers), one.manifest, say)
+            image = await self._images.add(one.config, list(one.layers), one.manifest, say, references)
             for reference in references:
-                self._images.tag(image.id, reference, announce=False)
                 say({"stream": f"Loaded image: {reference.familiar}\n"})
             if not one.tags:
                 say({"stream": f"Loaded image ID: {image.id}\n"})
@@ -60,7 +59,8 @@ class Transfer:
             loaded = await self._in_thread(
                 import_root, stream, self._images.content, config, message or "Imported from -"
             )
-            image = await self._images.add(loaded.config, list(loaded.layers))
+            names = [reference] if reference is not None else []
+            image = await self._images.add(loaded.config, list(loaded.layers), names=names)
             if reference is not None:
                 self._images.tag(image.id, reference)
             self._images.announce("import", image.id)
