@@ -91,11 +91,15 @@ def test_a_limit_that_the_kernel_refuses_changes_nothing(engine: Kistd) -> None:
     made = engine.ok("run", "-d", "--name", "box", "-m", "64m", "--memory-swap", "64m", "busybox", "sh", "-c", full)
     try:
         engine.ok("exec", "box", "sh", "-c", "while [ $(wc -c < /dev/shm/x) -lt 41943040 ]; do sleep 0.05; done")
-        status, told = update(engine, Memory=16 * MIB, MemorySwap=16 * MIB)
+        assert update(engine, NanoCpus=700_000_000)[0] == 200
+        status, told = update(engine, Memory=16 * MIB, MemorySwap=16 * MIB, NanoCpus=300_000_000)
         if cgroup.detect().is_v2:  # there the kernel takes it and kills for it
             return
         assert status == 500
         assert told["message"].startswith(f"Cannot update container {made.strip()}: write '16777216' to ")
-        assert engine.request("GET", "/containers/box/json")[1]["HostConfig"]["Memory"] == 64 * MIB
+        host = engine.request("GET", "/containers/box/json")[1]["HostConfig"]
+        assert (host["Memory"], host["NanoCpus"]) == (64 * MIB, 700_000_000)
+        assert memory(engine, made.strip()) == 64 * MIB
+        assert control(engine, made.strip(), "cpu", "cpu.cfs_quota_us", "cpu.max").split()[0] == "70000"
     finally:
         engine.docker("rm", "-f", "box")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import msgspec
 
@@ -25,7 +26,8 @@ async def pause(engine: Engine, machine: Machine) -> None:
         except OSError as error:
             if not machine.state.running:  # it ended meanwhile, and its group is gone
                 raise Conflict(f"container {machine.id} is not running") from error
-            cgroup.thaw(engine.layout, name)
+            with suppress(OSError):
+                cgroup.thaw(engine.layout, name)
             raise KistError(f"cannot pause container {machine.id}: {error.strerror}") from error
         if machine.state.running:
             _record(engine, machine, "paused", "pause")

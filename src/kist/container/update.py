@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from kist.container import validate
@@ -32,15 +34,26 @@ async def update(engine: Engine, machine: Machine, asked: HostConfig) -> tuple[s
             host = merge(machine.record.host_config, asked)
         except Conflict as error:
             raise Conflict(f"Cannot update container {machine.id}: {error.message}") from error
-        if machine.state.running:
-            try:
-                limits.apply(engine.layout, engine.cgroup(machine), spec.limits_of(host))
-            except OSError as error:
-                reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-                raise KistError(f"Cannot update container {machine.id}: {reason}") from error
-        engine.index.save(machine, msgspec.structs.replace(machine.record, host_config=host))
+        try:
+            _apply(engine, machine, host)
+            engine.index.save(machine, msgspec.structs.replace(machine.record, host_config=host))
+        except (OSError, KistError) as error:
+            with suppress(OSError):  # what was written before the refusal
+                _apply(engine, machine, machine.record.host_config)
+            raise KistError(f"Cannot update container {machine.id}: {_reason(error)}") from error
     engine.emit(machine, "update")
     return tuple(warnings)
+
+
+def _apply(engine: Engine, machine: Machine, host: HostConfig) -> None:
+    if machine.state.running:
+        limits.apply(engine.layout, engine.cgroup(machine), spec.limits_of(host))
+
+
+def _reason(error: OSError | KistError) -> str:
+    if isinstance(error, KistError):
+        return error.message
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def merge(now: HostConfig, asked: HostConfig) -> HostConfig:

@@ -100,10 +100,6 @@ class Request:
         self._discarding = True
         self._chunks.clear()
 
-    @property
-    def has_body(self) -> bool:
-        return bool(self._chunks) or not self._complete
-
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises InvalidParameter when it ends too early, ClientGone when nobody is there."""
         while True:

@@ -8,7 +8,6 @@ import os
 from kist.kernel.const import (
     AT_FDCWD,
     FSCONFIG_CMD_CREATE,
-    FSCONFIG_SET_FD,
     FSCONFIG_SET_FLAG,
     FSCONFIG_SET_STRING,
     FSMOUNT_CLOEXEC,
@@ -64,10 +63,6 @@ def fsconfig_set_string(context: int, key: str, value: str) -> None:
 
 def fsconfig_set_flag(context: int, key: str) -> None:
     syscall(SYS_FSCONFIG, context, FSCONFIG_SET_FLAG, key.encode(), None, 0, call="fsconfig", path=key)
-
-
-def fsconfig_set_fd(context: int, key: str, descriptor: int) -> None:
-    syscall(SYS_FSCONFIG, context, FSCONFIG_SET_FD, key.encode(), None, descriptor, call="fsconfig", path=key)
 
 
 def fsconfig_create(context: int) -> None:

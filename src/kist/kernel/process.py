@@ -25,7 +25,6 @@ from kist.kernel.const import (
     PR_SET_PDEATHSIG,
     SYS_CLOSE_RANGE,
     SYS_KEYCTL,
-    SYS_PERSONALITY,
 )
 from kist.kernel.libc import check, libc, syscall
 
@@ -145,10 +144,6 @@ def reset_inherited_state() -> None:
 def join_session_keyring(name: str) -> None:
     """A session keyring of its own (keyctl(2)), so that the daemon's keys are not the container's. Raises OSError."""
     syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name.encode(), call="keyctl join", path=name)
-
-
-def set_personality(value: int) -> None:
-    syscall(SYS_PERSONALITY, value, call="personality", path=f"{value:#x}")
 
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:

@@ -6,8 +6,6 @@ request, and everything inside the container's namespace is one batch.
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import struct
 
@@ -189,11 +187,3 @@ class RouteSocket:
         body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
         body += attribute(RTA_GATEWAY, packed) + attribute(RTA_OIF, struct.pack("=I", index))
         return RTM_NEWROUTE, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body
-
-
-def interface_index(name: str) -> int:
-    """The index of an interface. Raises OSError ENODEV."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as error:
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from error
