@@ -43,8 +43,6 @@ class Transfer:
             if not one.tags:
                 say({"stream": f"Loaded image ID: {image.id}\n"})
             self._images.announce("load", image.id)
-        if loaded and not any(wanted(decode_config(one.config)) for one in loaded):
-            raise NotFound("no image in the archive is for the platform that was asked for")
 
     @staticmethod
     async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
