@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from typing import Any
 
@@ -13,6 +14,7 @@ from kist.container.index import Index
 from kist.container.machine import Machine
 from kist.container.validate import HostLimits
 from kist.image.service import ImageService
+from kist.kernel import cgroup
 from kist.kernel.cgroup import Layout
 from kist.network.service import NetworkService
 from kist.runtime.spec import Host
@@ -60,6 +62,7 @@ class Engine:
         self.networks, self.supervisor, self.events = networks, supervisor, events
         self.layout, self.limits, self.host, self.defaults = layout, limits, host, defaults
         self.data_root, self.exec_root, self.cgroup_root = data_root, exec_root, cgroup_root
+        self._systemd = os.path.isdir("/run/systemd/system")  # sd_booted(3)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run_dir(self, machine: Machine) -> str:
@@ -75,7 +78,9 @@ class Engine:
 
     def cgroup(self, machine: Machine) -> str:
         parent = machine.record.host_config.cgroup_parent or self.defaults.cgroup_parent
-        return f"{parent.strip('/')}/{machine.id}" if parent else f"{self.cgroup_root}/{machine.id}"
+        if parent:
+            return cgroup.below(self.layout, parent, machine.id, systemd=self._systemd)
+        return f"{self.cgroup_root}/{machine.id}"
 
     def emit(self, machine: Machine, action: str, **attributes: str) -> None:
         """An event of a container, with the attributes Docker gives it: image, name, labels."""

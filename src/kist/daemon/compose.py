@@ -34,6 +34,7 @@ from kist.container.machine import Machine
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
 from kist.daemon import facts
+from kist.daemon.durability import LateSync
 from kist.http.router import Router
 from kist.image.service import ImageService
 from kist.image.transfer import Transfer
@@ -77,6 +78,7 @@ class Daemon:
             os.makedirs(f"{self.exec_root}/{directory}", mode=0o700, exist_ok=True)
         os.makedirs(f"{self.data_root}/containers", mode=0o710, exist_ok=True)
         self._database = Database(f"{self.data_root}/kist.db")
+        self._late_sync = LateSync(self._database)
         self.events = EventBus()
         layout = cgroup.detect()
         snapshotter = self._snapshotter()
@@ -256,6 +258,7 @@ class Daemon:
             self.engine.networks.close_openings()
         self.engine.networks.close()
         self.engine.index.flush()
+        await self._late_sync.close()
         self._database.close()
 
     # --- routes ---

@@ -81,8 +81,7 @@ class MakeCgroup(NamedTuple):
         return f"make cgroup {self.name}"
 
     def execute(self, context: Context) -> None:
-        cgroup.enable_controllers(context.layout, self.name)
-        cgroup.make(context.layout, self.name)
+        cgroup.make_with_controllers(context.layout, self.name)
 
 
 class WriteControl(NamedTuple):
