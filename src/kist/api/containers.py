@@ -59,7 +59,7 @@ class Containers(Protocol):
     async def start(self, name: str) -> None: ...
     async def stop(self, name: str, seconds: int | None, signal: str) -> None: ...
     async def restart(self, name: str, seconds: int | None, signal: str) -> None: ...
-    def kill(self, name: str, signal: str) -> None: ...
+    async def kill(self, name: str, signal: str) -> None: ...
     async def pause(self, name: str) -> None: ...
     async def unpause(self, name: str) -> None: ...
     def rename(self, name: str, new_name: str) -> None: ...
@@ -186,7 +186,7 @@ class ContainerRoutes:
     async def kill(self, request: Request) -> Response:
         name = request.parameters["name"]
         try:
-            self._containers.kill(name, request.query.get("signal", ""))
+            await self._containers.kill(name, request.query.get("signal", ""))
         except KistError as error:
             raise type(error)(f"cannot kill container: {name}: {error.message}") from error
         return Response(204)
@@ -415,7 +415,7 @@ def _matches(record: ContainerRecord, filters: Filters) -> bool:
         ),
         "publish": lambda value: _has_port(record, value, published=True),
         "expose": lambda value: _has_port(record, value, published=False),
-        "health": lambda value: value == "none",
+        "health": lambda value: value == (record.state.health.status if record.state.health else "none"),
         "isolation": lambda value: value in ("", "default"),
     }
     return all(any(check(value) for value in filters[key]) for key, check in checks.items() if filters.get(key))

@@ -72,8 +72,8 @@ class ContainerService:
     async def restart(self, name: str, seconds: int | None, signal: str) -> None:
         await self._lifecycle.restart(self._find(name), seconds, signal)
 
-    def kill(self, name: str, signal: str) -> None:
-        self._lifecycle.kill(self._find(name), signal)
+    async def kill(self, name: str, signal: str) -> None:
+        await self._lifecycle.kill(self._find(name), signal)
 
     async def pause(self, name: str) -> None:
         await pausing.pause(self._engine, self._find(name))
@@ -138,6 +138,8 @@ class ContainerService:
         machine.check_controllable()
         if machine.state.paused:
             raise Conflict(f"container {machine.id} is paused, unpause the container before attach")
+        if machine.state.restarting:
+            raise Conflict(f"container {name} is restarting, wait until the container is running")
         return machine.record.config.tty
 
     def attach(
