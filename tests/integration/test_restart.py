@@ -7,13 +7,13 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import Kistd
+from tests.conftest import Kistd, _monitors
 
 from kist.model.container import ContainerRecord
 from kist.store.database import Database, Records
@@ -42,7 +42,7 @@ def events(engine: Kistd, since: float) -> list[str]:
 
 
 @pytest.fixture
-def counter(tmp_path: Path) -> Iterator[Path]:
+def counter(tmp_path: Path) -> Path:
     """A directory that a container writes a byte into with every life."""
     tmp_path.chmod(0o777)
     return tmp_path / "lives"
@@ -327,7 +327,7 @@ def test_after_a_reboot(own_engine: Kistd, counter: Path) -> None:
     for name in ("always", "unless-stopped", "on-failure", "no", "joins"):
         change(engine, name, boot_id="another")
     change(engine, "pausing", boot_id="another")
-    for monitor in _monitor_pids(engine):
+    for monitor in _monitors(engine):
         subprocess.run(["kill", "-9", str(monitor)], check=False)
     engine.start()
     for name in ("always", "unless-stopped", "on-failure", "joins"):
@@ -339,12 +339,6 @@ def test_after_a_reboot(own_engine: Kistd, counter: Path) -> None:
     sandbox = inspect(engine, "unless-stopped")["State"]["Pid"]
     joined = inspect(engine, "joins")["State"]["Pid"]
     assert Path(f"/proc/{sandbox}/ns/net").readlink() == Path(f"/proc/{joined}/ns/net").readlink()
-
-
-def _monitor_pids(engine: Kistd) -> list[int]:
-    from tests.conftest import _monitors
-
-    return _monitors(engine)
 
 
 def test_kistd_killed_again_and_again_in_a_crash_loop(own_engine: Kistd, counter: Path) -> None:
@@ -366,7 +360,7 @@ def test_an_automatic_removal_that_was_cut_off(own_engine: Kistd) -> None:
     engine.ok("create", "--rm", "--name", "made", "busybox", "true")
     pid = inspect(engine, "passing")["State"]["Pid"]
     engine.kill()
-    for monitor in _monitor_pids(engine):
+    for monitor in _monitors(engine):
         subprocess.run(["kill", "-9", str(monitor)], check=False)
     subprocess.run(["kill", "-9", str(pid)], check=False)
     change(engine, "passing", status="exited", exit_code=137, pid=0)
