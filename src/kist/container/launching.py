@@ -93,6 +93,12 @@ def _joined(engine: Engine, machine: Machine) -> Joined:
 
 def _running_pid(engine: Engine, mode: str, field: str) -> int:
     other = engine.index.find(mode.partition(":")[2])
+    if field == "network" and other.state.restarting:
+        raise Conflict(
+            f"cannot join network namespace of container: Container {other.name} is restarting, wait until the "
+            f"container is running"
+        )
+    other.check_not_restarting()
     if not other.state.alive:
         if field == "network":
             raise Conflict(f"cannot join network namespace of container: container {other.id} is not running")

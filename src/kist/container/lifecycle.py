@@ -433,9 +433,11 @@ class Lifecycle:
         if seconds is None:
             given = machine.record.config.stop_timeout
             seconds = DEFAULT_STOP_SECONDS if given is None else given
-        if machine.state.restarting and await self._gave_up(machine):
-            self._engine.emit(machine, "stop")
-            return
+        if machine.state.restarting:
+            if await self._gave_up(machine):
+                self._engine.emit(machine, "stop")
+            if not machine.state.alive:
+                return
         self._mark_stopped(machine)
         self._signal(machine, number)
         self._engine.emit(machine, "kill", signal=str(number))
