@@ -369,7 +369,9 @@ class Lifecycle:
     # --- stop, kill, restart ---
 
     async def kill(self, machine: Machine, signal_text: str) -> None:
-        """Raises Conflict with Docker's text when it does not run, InvalidParameter for an unknown signal."""
+        """SIGKILL is over when the container is. Raises Conflict with Docker's text when it does not run,
+        InvalidParameter for an unknown signal.
+        """
         number = parse_signal(signal_text) if signal_text else 9
         ending = number in _ENDING or number == self._stop_signal(machine)
         if machine.state.restarting and (not ending or await self._gave_up(machine)):
@@ -379,6 +381,8 @@ class Lifecycle:
         if ending:
             self._mark_stopped(machine)
         self._send(machine, number)
+        if number == 9 and not await self._ended(machine, _KILL_SECONDS):
+            raise KistError("tried to kill container, but did not receive an exit event")
 
     def put_down(self, machine: Machine) -> None:
         """SIGKILL by the engine itself: to a restart policy it is a crash."""
