@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # With DOCKER_CLI a test run takes another docker command than the one in PATH.
 
-.PHONY: demo test lint types unit bench oracle vm-test packages clean
+.PHONY: demo test lint types unit bench oracle vm-test clients packages clean
 
 $(BIN)/kistd: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
@@ -45,6 +45,11 @@ oracle: packages $(VENV)/.dev
 vm-test: $(VENV)/.dev
 	bash scripts/packages.sh vm
 	bash scripts/vm.sh $(VM_TESTS)
+
+# docker-py's own integration tests, of a checkout: make clients DOCKER_PY=../docker-py
+clients: packages $(VENV)/.dev
+	unshare --mount --net --propagation shared sh -c 'ip link set lo up && \
+		exec $(BIN)/python -m tests.clients.docker_py_suite $(DOCKER_PY)'
 
 bench: packages $(VENV)/.dev
 	$(BIN)/python bench/run.py --write
