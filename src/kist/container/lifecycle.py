@@ -164,11 +164,6 @@ class Lifecycle:
                 machine.started.set_exception(LaunchFailed(event))
         elif kind == "exited":
             self.on_exited(machine, event)
-        elif kind == "hello":
-            if machine.greeting is not None and not machine.greeting.done():
-                if descriptors:
-                    machine.set_pidfd(descriptors.pop(0))
-                machine.greeting.set_result(event)
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []

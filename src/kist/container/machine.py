@@ -51,7 +51,7 @@ class Machine:
         self.delay = 0.0  # seconds of its last pause between two lives; 0: it had none
         self.manual_restart = False  # the stop within a restart is not its end
         self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
-        self.greeting: asyncio.Future[dict[str, object]] | None = None
+        self.greeting: asyncio.Future[dict[str, object] | None] | None = None  # None: the monitor went without one
 
     def check_controllable(self) -> None:
         """Raises Unavailable when it runs under a monitor that this kistd cannot talk to."""
