@@ -50,6 +50,8 @@ class Lifecycle:
                 raise Conflict("container is marked for removal and cannot be started")
             if machine.cleanup is not None:
                 await asyncio.wait([machine.cleanup])
+            if machine.writers:  # two overlays may not write to one directory
+                await asyncio.wait(machine.writers)
             if machine.record.has_been_started:
                 await self._group_gone(machine)
             await self._start(machine)
