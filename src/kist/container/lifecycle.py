@@ -72,6 +72,8 @@ class Lifecycle:
         """Starts it with `record`, when all of its last life is gone."""
         if machine.cleanup is not None:
             await asyncio.wait([machine.cleanup])
+        if machine.writers:  # two overlays may not write to one directory
+            await asyncio.wait(machine.writers)
         if machine.record.has_been_started:
             await self._group_gone(machine)
         machine.record = record

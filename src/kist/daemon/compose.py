@@ -16,6 +16,7 @@ import msgspec
 
 from kist.api.absent import add_absent
 from kist.api.app import App
+from kist.api.archive import FileRoutes
 from kist.api.containers import ContainerRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
@@ -27,6 +28,7 @@ from kist.container.create import Created, CreateRequest
 from kist.container.engine import Defaults, Engine
 from kist.container.events import EventBus
 from kist.container.execs import Execs
+from kist.container.files import ContainerFiles
 from kist.container.index import Index
 from kist.container.lifecycle import Lifecycle
 from kist.container.logging import check_log_config, check_log_driver
@@ -280,6 +282,7 @@ class Daemon:
             default_network=self.engine.networks.default_mode,
         ).add_to(router)
         ExecRoutes(containers).add_to(router)
+        FileRoutes(ContainerFiles(self.engine)).add_to(router)
         ImageRoutes(
             self.engine.images,
             self.transfer,
