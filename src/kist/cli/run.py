@@ -35,8 +35,12 @@ def create(context: Context, options: Parsed) -> int:
 def create_container(context: Context, options: Parsed) -> str:
     """The id of a new container; warnings go to standard error. Raises ApiError, UsageError."""
     image, *command = options.arguments
-    config = body(options, image, command)
-    if "detach" in options._values:  # it is a run: a terminal begins with the size of ours
+    is_run = "detach" in options._values
+    try:
+        config = body(options, image, command)
+    except KistError as error:
+        raise RunFailed(error.message, 125, "run" if is_run else "create") from error
+    if is_run:  # a terminal begins with the size of ours
         config["HostConfig"]["ConsoleSize"] = list(terminal_size())
     query = {"name": options.name or None, "platform": options.platform or None}
     with _id_file(options.cidfile) as keep:

@@ -40,6 +40,7 @@ class _Process(msgspec.Struct, frozen=True):
 
 def top(engine: Engine, machine: Machine, arguments: str) -> Top:
     """Raises Conflict when it does not run, InvalidParameter for ps options this engine does not know."""
+    machine.check_not_restarting()
     if not machine.state.alive:
         raise Conflict(f"container {machine.id} is not running")
     columns = parse_arguments(arguments or "-ef")
