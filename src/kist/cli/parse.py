@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_EMPTY: dict[str, Any] = {"flag": False, "list": [], "map": {}, "int": 0, "uint16": 0, "size": 0, "time": 0}
 
 
 class Opt(NamedTuple):
@@ -58,16 +59,7 @@ class Parsed:
         self.given: set[str] = set()
         self._values: dict[str, Any] = {}
         for option in options:
-            empty: Any = {
-                "flag": False,
-                "list": [],
-                "map": {},
-                "text": "",
-                "int": 0,
-                "uint16": 0,
-                "size": 0,
-                "time": 0,
-            }.get(option.kind)
+            empty = _EMPTY.get(option.kind, "")
             self._values[option.name] = option.default if option.default is not None else empty
 
     def __getattr__(self, name: str) -> Any:
