@@ -14,7 +14,7 @@ import msgspec
 from kist.container import health, restarting
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
-from kist.container.launching import prepare
+from kist.container.launching import forget_link, prepare, tell_parents
 from kist.container.machine import ExecState, Machine
 from kist.container.names import check_name
 from kist.container.pausing import continue_now
@@ -22,7 +22,7 @@ from kist.container.restarting import Restarts
 from kist.container.signals import parse_signal
 from kist.kernel import cgroup, pidfd
 from kist.model.container import NEVER, ContainerRecord, State
-from kist.model.errors import Conflict, InvalidParameter, KistError, NotModified
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
 from kist.runtime import plan
 from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
@@ -124,6 +124,7 @@ class Lifecycle:
             told, code = start_error(failure)
             self._failed(machine, told.message, code)
             raise told from failure
+        tell_parents(engine, machine)
         engine.emit_surroundings(machine, begin=True)
         engine.emit(machine, "start")
 
@@ -166,6 +167,8 @@ class Lifecycle:
                 machine.started.set_exception(LaunchFailed(event))
         elif kind == "exited":
             self.on_exited(machine, event)
+        elif kind == "oom":
+            self._on_oom(machine)
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
@@ -209,6 +212,12 @@ class Lifecycle:
         self._engine.index.observe(machine, record)
         self._engine.changed(machine)
 
+    def _on_oom(self, machine: Machine) -> None:
+        """The container ran out of memory; it may live on, without a process or two."""
+        state = msgspec.structs.replace(machine.state, oom_killed=True)
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
+        self._engine.emit(machine, "oom")
+
     def on_adopted(self, machine: Machine, greeting: Message) -> None:
         """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
         state = msgspec.structs.replace(
@@ -230,6 +239,8 @@ class Lifecycle:
             )
         machine.ended.clear()
         self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, has_been_started=True))
+        if greeting.get("oom") and not state.oom_killed:
+            self._on_oom(machine)
         self._engine.changed(machine)
 
     def resume_restart(self, machine: Machine) -> None:
@@ -250,6 +261,7 @@ class Lifecycle:
         """Records the end at once; what is left to tear down follows in a task. `for_good`: its policy is not asked."""
         if machine.started is not None and not machine.started.done():  # it ended before `started` was read
             machine.started.set_result(None)
+        told = machine.state.alive and machine.state.oom_killed
         again = not for_good and not machine.record.removing and restarting.starts_again(machine.record, event["code"])
         state = msgspec.structs.replace(
             machine.state,
@@ -258,7 +270,7 @@ class Lifecycle:
             exit_code=event["code"],
             started_at=rfc3339(event["started_at"]) if event.get("started_at") else machine.state.started_at,
             finished_at=rfc3339(event["finished_at"]),
-            oom_killed=bool(event.get("oom")),
+            oom_killed=bool(event.get("oom")) or told,
             error=event.get("log_error", ""),
             health=health.ended(machine.state.health),
         )
@@ -276,7 +288,7 @@ class Lifecycle:
         machine.close_handed_over()
         machine.ended.set()
         self._answer_pending(machine)
-        if state.oom_killed:
+        if event.get("oom") and not told:
             self._engine.emit(machine, "oom")
         self._engine.emit_surroundings(machine, begin=False)
         self._engine.emit(machine, "die", exitCode=str(state.exit_code), execDuration=str(_duration(state)))
@@ -512,6 +524,18 @@ class Lifecycle:
         except (InvalidParameter, Conflict) as error:
             raise type(error)(f"Error when allocating new name: {error.message}") from error
         self._engine.emit(machine, "rename", oldName=f"/{old}")
+
+    def unlink(self, machine: Machine, name: str) -> None:
+        """Removes the link `PARENT/ALIAS` to a container. Raises KistError, Conflict with Docker's texts."""
+        parent, slash, alias = name.removeprefix("/").partition("/")
+        if not slash:
+            raise KistError("Conflict, cannot remove the default link name of the container")
+        try:
+            holder = self._engine.index.find(parent)
+        except NotFound as error:
+            raise KistError(f"Cannot get parent /{parent} for link name /{parent}/{alias}") from error
+        self._engine.index.unlink(holder, alias)
+        forget_link(self._engine, holder, alias)
 
     async def remove(self, machine: Machine, asked: str, *, force: bool = False, volumes: bool = False) -> None:
         """Name, record, addresses and ports are free when this returns; the files go in the background.

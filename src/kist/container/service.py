@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from kist.container import create as creating
-from kist.container import pausing
+from kist.container import links, pausing
 from kist.container import top as processes
 from kist.container import update as updating
 from kist.container.create import Created, CreateRequest
@@ -35,6 +35,17 @@ class ContainerService:
 
     def all(self) -> list[ContainerRecord]:
         return [machine.record for machine in self._engine.index.all()]
+
+    def link_names(self) -> dict[str, list[str]]:
+        """All names of containers that others are linked to, by id."""
+        return self._engine.index.link_names()
+
+    def links(self, name: str) -> list[str] | None:
+        """HostConfig.Links as inspect shows them."""
+        return links.shown(self._engine.index, self._find(name).record)
+
+    def unlink(self, name: str) -> None:
+        self._lifecycle.unlink(self._find(name), name)
 
     def exec_ids(self, name: str) -> list[str]:
         """Of execs that have not ended; a container that has ended has none."""

@@ -24,6 +24,7 @@ from kist.api.networks import NetworkRoutes
 from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
+from kist.container.cdi import Registry
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Defaults, Engine
 from kist.container.events import EventBus
@@ -118,6 +119,7 @@ class Daemon:
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
+            cdi=Registry(settings.words("cdi-spec-dir")),
         )
         images.users = self._users_of_image
         volumes.users = self._users_of_volume

@@ -25,7 +25,7 @@ from kist.monitor.protocol import Message
 HANDED = ("connection", "listener", "init", "log", "stdin", "stdout", "stderr", "console")
 
 
-KEPT_SETTINGS = ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner")
+KEPT_SETTINGS = ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner", "watch_oom")
 
 
 def start(wire: socket.socket, layout: cgroup.Layout) -> tuple[int, tuple[Message, list[int]] | None]:
