@@ -10,7 +10,6 @@ _NOT_YET = {
     "docker cp": ("HEAD /containers/{id}/archive", "GET /containers/{id}/archive", "PUT /containers/{id}/archive"),
     "docker diff": ("GET /containers/{id}/changes",),
     "docker export": ("GET /containers/{id}/export",),
-    "docker stats": ("GET /containers/{id}/stats",),
     "docker commit": ("POST /commit",),
     "attaching by websocket": ("GET /containers/{id}/attach/ws",),
     "building images": ("POST /build", "POST /build/prune", "POST /session", "POST /grpc"),

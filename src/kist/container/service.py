@@ -15,10 +15,12 @@ from kist.container.execs import Execs, write_failure
 from kist.container.lifecycle import Lifecycle, detach_keys
 from kist.container.logs import read_logs
 from kist.container.machine import ExecState, Machine
+from kist.container.stats import Sampling
 from kist.logs.reader import LogOptions
 from kist.model.config import ExecConfig, HostConfig
 from kist.model.container import ContainerRecord
 from kist.model.errors import Conflict, InvalidParameter, KistError
+from kist.model.usage import Usage
 from kist.runtime.supervisor import AttachClient, WaitClient
 from kist.snapshot.base import tree_usage
 
@@ -26,6 +28,7 @@ from kist.snapshot.base import tree_usage
 class ContainerService:
     def __init__(self, engine: Engine, lifecycle: Lifecycle, execs: Execs) -> None:
         self._engine, self._lifecycle, self._execs = engine, lifecycle, execs
+        self._sampling = Sampling(engine)
 
     def _find(self, name: str) -> Machine:
         return self._engine.index.find(name)
@@ -110,6 +113,14 @@ class ContainerService:
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]:
         found = processes.top(self._engine, self._find(name), arguments)
         return list(found.titles), [list(row) for row in found.processes]
+
+    async def usage(self, name: str) -> Usage | None:
+        """What it uses now; None when it does not run."""
+        return await self._sampling.now(self._find(name))
+
+    def usages(self, name: str) -> AsyncIterator[Usage | None]:
+        """The same again and again, at once and then every second, until it is removed."""
+        return self._sampling.follow(self._find(name))
 
     def logs(self, name: str, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
         return read_logs(self._engine, self._find(name), options, follow)
