@@ -141,6 +141,11 @@ class Lifecycle:
                 machine.started.set_exception(LaunchFailed(event))
         elif kind == "exited":
             self.on_exited(machine, event)
+        elif kind == "detached":
+            self._engine.emit(machine, "detach")
+        elif kind == "held":
+            if (hold := machine.holds.get(event["id"])) is not None and not hold.done():
+                hold.set_result(event["time"])
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
@@ -299,6 +304,8 @@ class Lifecycle:
         elif kind == "exec_failed":
             if one.outcome is not None and not one.outcome.done():
                 one.outcome.set_exception(LaunchFailed(event))
+        elif kind == "exec_detached":
+            self._engine.emit(machine, "exec_detach", execID=one.id)
         elif kind == "exec_exited":
             one.running, one.exit_code = False, event["code"]  # the pid stays to be seen, as dockerd leaves it
             self._engine.emit(machine, "exec_die", execID=one.id, exitCode=str(one.exit_code))

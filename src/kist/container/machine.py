@@ -44,6 +44,9 @@ class Machine:
         self.pending_clients: list[AttachClient] = []  # attached before the start
         self.pending_waiters: list[WaitClient] = []
         self.handed_over: list[WaitClient] = []  # our copies of what waits at the monitor, should that die
+        self.holds: dict[
+            str, asyncio.Future[int]
+        ] = {}  # clients whose past output comes first: when they were attached
         self.cleanup: asyncio.Task[None] | None = None
         self.stopping = False
         self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it

@@ -9,6 +9,7 @@ from kist.container import create as creating
 from kist.container import pausing
 from kist.container import top as processes
 from kist.container import update as updating
+from kist.container.attaching import attach_with_past
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Engine
 from kist.container.execs import Execs, write_failure
@@ -111,7 +112,9 @@ class ContainerService:
         self._lifecycle.resize(self._find(name), height, width)
 
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]:
-        found = processes.top(self._engine, self._find(name), arguments)
+        machine = self._find(name)
+        found = processes.top(self._engine, machine, arguments)
+        self._engine.emit(machine, "top")
         return list(found.titles), [list(row) for row in found.processes]
 
     async def usage(self, name: str) -> Usage | None:
@@ -152,21 +155,35 @@ class ContainerService:
             raise Conflict(f"container {machine.id} is paused, unpause the container before attach")
         return machine.record.config.tty
 
-    def attach(
-        self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes
+    async def attach(
+        self,
+        name: str,
+        descriptor: int,
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        keys: str,
+        leftover: bytes,
+        past: bool = False,
+        multiplexed: bool = True,
     ) -> None:
+        """Takes a connection over. `past`: the log comes first, and this returns when that is sent."""
         machine = self._find(name)
         config = machine.record.config
         client = AttachClient(
             descriptor=descriptor,
-            multiplexed=not config.tty,
+            multiplexed=multiplexed and not config.tty,
             stdin=stdin and config.open_stdin,
             stdout=stdout,
             stderr=stderr,
             detach_keys=detach_keys(keys),
             leftover=leftover,
         )
-        self._lifecycle.attach(machine, client)
+        if past:
+            await attach_with_past(self._engine, self._lifecycle, machine, client)
+        else:
+            self._lifecycle.attach(machine, client)
 
     # --- execs ---
 
