@@ -169,6 +169,11 @@ class Lifecycle:
             self.on_exited(machine, event)
         elif kind == "oom":
             self._on_oom(machine)
+        elif kind == "detached":
+            self._engine.emit(machine, "detach")
+        elif kind == "held":
+            if (hold := machine.holds.get(event["id"])) is not None and not hold.done():
+                hold.set_result(event["time"])
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
@@ -365,6 +370,8 @@ class Lifecycle:
         elif kind == "exec_failed":
             if one.outcome is not None and not one.outcome.done():
                 one.outcome.set_exception(LaunchFailed(event))
+        elif kind == "exec_detached":
+            self._engine.emit(machine, "exec_detach", execID=one.id)
         elif kind == "exec_exited":
             self._exec_ended(one, event["code"])
             self._engine.emit(machine, "exec_die", execID=one.id, exitCode=str(one.exit_code))

@@ -21,6 +21,7 @@ from kist.api.containers import ContainerRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
 from kist.api.networks import NetworkRoutes
+from kist.api.stats import StatsRoutes
 from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
@@ -283,6 +284,7 @@ class Daemon:
             cgroup2=self.engine.layout.is_v2,
             default_network=self.engine.networks.default_mode,
         ).add_to(router)
+        StatsRoutes(containers).add_to(router)
         ExecRoutes(containers).add_to(router)
         FileRoutes(ContainerFiles(self.engine)).add_to(router)
         ImageRoutes(

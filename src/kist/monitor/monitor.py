@@ -82,7 +82,7 @@ class Exec:
         self._doomed = False
         self._helper = 0
         config = request["config"]
-        self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
+        self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None, self._detached)
         self._client = client
         self._config = config
         self._console = -1
@@ -170,6 +170,9 @@ class Exec:
         self.streams.finish()
         self._monitor.exec_over(self, None if failed else code)
 
+    def _detached(self) -> None:
+        self._monitor.tell({"event": "exec_detached", "id": self.id})
+
     def _output_ended(self) -> None:
         """All its streams are closed; the process may live on."""
 
@@ -207,7 +210,9 @@ class Monitor:
         self._log: JsonFileWriter | NullWriter = NullWriter()
         if "log" in kept:
             self._log = JsonFileWriter(log["path"], log["max_size"], log["max_files"], log["attrs"], kept["log"])
-        self.streams = Streams(self.loop, self._log, lambda: None, lambda: None)
+        self.streams = Streams(
+            self.loop, self._log, lambda: None, lambda: None, lambda: self.tell({"event": "detached"})
+        )
         for spec in handed["clients"]:
             self._attach(spec, [next(rest)])
         for spec in handed["waiters"]:
@@ -279,6 +284,7 @@ class Monitor:
             self._connection.close()
             self._receiver.close()
             self._connection = None
+            self.streams.drop_held()
 
     def tell(self, message: Message, descriptors: list[int] | None = None) -> None:
         """To kistd, if there is one; it learns the same from the greeting when there is none now."""
@@ -302,6 +308,7 @@ class Monitor:
     def handle(self, message: Message, descriptors: list[int]) -> None:
         commands = {
             "attach": self._attach,
+            "let_go": self._let_go,
             "wait": self._wait,
             "resize": self._resize,
             "exec": self._exec,
@@ -420,10 +427,15 @@ class Monitor:
 
     def _attach(self, message: Message, descriptors: list[int]) -> None:
         client = _client(message, descriptors[0])
+        if client.held:
+            self.tell({"event": "held", "id": client.held, "time": time.time_ns()})
         if self._state["status"] == "exited":
             client.close()
             return
         self.streams.attach(client)
+
+    def _let_go(self, message: Message, descriptors: list[int]) -> None:
+        self.streams.let_go(message["id"])
 
     def _wait(self, message: Message, descriptors: list[int]) -> None:
         waiter = Waiter(socket.socket(fileno=descriptors[0]), message["removed"])
@@ -515,4 +527,5 @@ def _client(message: Message, descriptor: int) -> Client:
         stderr=message["stderr"],
         detach_keys=base64.b64decode(message["detach_keys"]),
         leftover=base64.b64decode(message["leftover"]),
+        held=message.get("held", ""),
     )
