@@ -34,6 +34,7 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     seccomp_program: bytes = b""
     seccomp_flags: int = 0
     loopback: bool = True  # a network namespace of its own, whose lo is to be raised
+    keyring: str | None = None  # name of the session keyring: None for one from the id, "" for the caller's own
 
 
 class ExecRequest(msgspec.Struct, frozen=True):

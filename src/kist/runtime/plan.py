@@ -36,8 +36,13 @@ _ATTRIBUTES = {
     "noatime": const.MOUNT_ATTR_NOATIME,
     "nodiratime": const.MOUNT_ATTR_NODIRATIME,
     "strictatime": const.MOUNT_ATTR_STRICTATIME,
+    "nosymfollow": const.MOUNT_ATTR_NOSYMFOLLOW,
 }
-_IGNORED = frozenset({"rw", "suid", "dev", "exec", "atime", "diratime", "relatime", "async", "bind", "rbind", "rro"})
+_IGNORED = frozenset({
+    "rw", "suid", "dev", "exec", "atime", "diratime", "relatime", "norelatime", "nostrictatime", "async", "nomand",
+    "symfollow", "defaults", "bind", "rbind", "rro",
+})  # fmt: skip
+MOUNT_OPTIONS = frozenset(_ATTRIBUTES) | _IGNORED
 PROPAGATION = {
     "private": const.MS_PRIVATE,
     "slave": const.MS_SLAVE,
@@ -72,7 +77,7 @@ def launch(request: LaunchRequest, layout: Layout) -> Start:
     """What starts a container: what the monitor must know, its own operations, and apart from them init's."""
     message = {
         "command": "launch",
-        "config": _config(request),
+        "config": start_config(request),
         "before": do.encode(monitor_operations(request, layout)),
     }
     return Start(message, _encode(init_operations(request, layout)))
@@ -82,7 +87,8 @@ def _encode(operations: list[do.Operation]) -> bytes:
     return json.dumps(do.encode(operations), separators=(",", ":")).encode()
 
 
-def _config(request: LaunchRequest) -> dict[str, Any]:
+def start_config(request: LaunchRequest) -> dict[str, Any]:
+    """What whoever starts and keeps the container must know of it."""
     flags, pid_path, own_pids = 0, "", False
     for namespace in request.spec.linux.namespaces:
         if namespace.type == "pid":
@@ -318,19 +324,20 @@ def _confine(spec: oci.Spec) -> list[do.Operation]:
 
 def _process(request: LaunchRequest) -> list[do.Operation]:
     spec = request.spec
-    return _steps(
+    return process_steps(
         spec.process,
         request.user,
         request.extra_groups,
         request.seccomp_program,
         request.seccomp_flags,
-        f"_kist.{request.container_id[:12]}",
+        f"_kist.{request.container_id[:12]}" if request.keyring is None else request.keyring,
     )
 
 
-def _steps(
+def process_steps(
     spec: oci.Process, user: str, groups: tuple[str, ...], program: bytes, flags: int, keyring: str
 ) -> list[do.Operation]:
+    """The end of every plan: who the process is, what it may do, the program. `keyring`: a session keyring's name."""
     capabilities = spec.capabilities or oci.Capabilities()
     hold = 0 if spec.no_new_privileges or not program else caps.mask(["CAP_SYS_ADMIN"])
     search = next((one[5:] for one in spec.env if one.startswith("PATH=")), "")
@@ -381,7 +388,9 @@ def exec_start(request: ExecRequest, shares: dict[str, bool]) -> Start:
     plan: list[do.Operation] = [do.BecomeRoot()] if request.user_namespace else []
     if request.tty:
         plan.append(do.OpenConsole(*request.console_size, False))
-    plan += _steps(process_spec, request.user, request.extra_groups, request.seccomp_program, request.seccomp_flags, "")
+    plan += process_steps(
+        process_spec, request.user, request.extra_groups, request.seccomp_program, request.seccomp_flags, ""
+    )
     message = {
         "command": "exec",
         "id": request.exec_id,
