@@ -114,6 +114,7 @@ def start_config(request: LaunchRequest) -> dict[str, Any]:
             "max_files": request.log.max_files,
             "attrs": request.log.attrs,
         },
+        "runtime": None,  # this engine
     }
 
 
@@ -151,7 +152,7 @@ def _links(request: LaunchRequest) -> list[do.Operation]:
     ]
 
 
-def _own_links(request: LaunchRequest) -> list[do.Operation]:
+def own_links(request: LaunchRequest) -> list[do.Operation]:
     """Links that init makes in its own namespace: what they begin with it says before."""
     found: list[do.Operation] = []
     for link, made in zip(request.links, _links(request), strict=True):
@@ -170,14 +171,14 @@ def init_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation
     """Everything between clone and exec."""
     spec = request.spec
     own = {namespace.type for namespace in spec.linux.namespaces if not namespace.path}
-    outside = [] if _remapped(spec) else [*_cgroup(request, layout), *_own_links(request)]
+    outside = [] if _remapped(spec) else [*_cgroup(request, layout), *own_links(request)]
     return [
         *outside,
         do.JoinCgroup(request.cgroup),
         *_namespaces(spec, own),
         *_root(request, layout, own),
         *_identity(spec, own),
-        *_network(request),
+        *network_steps(request),
         *[do.SetSysctl(key, value) for key, value in spec.linux.sysctl.items()],
         *_confine(spec),
         *_process(request),
@@ -206,7 +207,7 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
     attributes, options, _ = split_options(root.options)
     found.append(do.MountRoot(root.type, root.source, options, attributes, request.root_dir))
     for layer in inside:
-        found.append(_mount(oci.Mount(layer.target, layer.type, layer.source, layer.options)))
+        found.append(mount_step(oci.Mount(layer.target, layer.type, layer.source, layer.options)))
     mounted_dev = False
     for mount in spec.mounts:
         if mount.type == "cgroup":
@@ -215,7 +216,7 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
         if not mounted_dev and mount.destination not in ("/proc", "/dev"):
             mounted_dev = True
             found += _devices(spec)
-        found.append(_mount(mount))
+        found.append(mount_step(mount))
     if not mounted_dev:
         found += _devices(spec)
     if spec.process.terminal:
@@ -241,7 +242,7 @@ def split_options(words: tuple[str, ...]) -> tuple[int, list[str], int]:
     return attributes, options, propagation
 
 
-def _mount(mount: oci.Mount) -> do.Operation:
+def mount_step(mount: oci.Mount) -> do.Operation:
     attributes, options, propagation = split_options(mount.options)
     target = mount.destination
     if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
@@ -302,7 +303,7 @@ def _identity(spec: oci.Spec, own: set[str]) -> list[do.Operation]:
     return found
 
 
-def _network(request: LaunchRequest) -> list[do.Operation]:
+def network_steps(request: LaunchRequest) -> list[do.Operation]:
     found: list[do.Operation] = []
     for link in request.links:
         if _remapped(request.spec) and not _has_ipv6(link):

@@ -79,6 +79,7 @@ class LaunchFailed(Exception):
         self.errno: int = report.get("errno", 0)
         self.message: str = report.get("message", "")
         self.problem: str = report.get("problem", "")
+        self.foreign: bool = report.get("foreign", False)  # the words are another runtime's
 
 
 @contextmanager
