@@ -142,11 +142,6 @@ class Lifecycle:
                 machine.started.set_exception(LaunchFailed(event))
         elif kind == "exited":
             self.on_exited(machine, event)
-        elif kind == "hello":
-            if machine.greeting is not None and not machine.greeting.done():
-                if descriptors:
-                    machine.set_pidfd(descriptors.pop(0))
-                machine.greeting.set_result(event)
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
@@ -311,7 +306,7 @@ class Lifecycle:
 
     # --- stop, kill, restart ---
 
-    def kill(self, machine: Machine, signal_text: str) -> None:
+    async def kill(self, machine: Machine, signal_text: str) -> None:
         """Raises Conflict with Docker's text when it does not run, InvalidParameter for an unknown signal."""
         number = parse_signal(signal_text) if signal_text else 9
         if not machine.state.alive:
@@ -322,6 +317,8 @@ class Lifecycle:
         self._engine.emit(machine, "kill", signal=str(number))
         if number in (9, self._stop_signal(machine)) or not machine.record.config.stop_signal:
             continue_now(self._engine, machine)
+        if number == 9:
+            await self._ended(machine, _KILL_SECONDS)
 
     def _signal(self, machine: Machine, number: int) -> None:
         if machine.pidfd < 0:

@@ -47,7 +47,7 @@ class Machine:
         self.cleanup: asyncio.Task[None] | None = None
         self.stopping = False
         self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
-        self.greeting: asyncio.Future[dict[str, object]] | None = None
+        self.greeting: asyncio.Future[dict[str, object] | None] | None = None  # None: the monitor went without one
 
     def check_controllable(self) -> None:
         """Raises Unavailable when it runs under a monitor that this kistd cannot talk to."""

@@ -45,56 +45,75 @@ class Recovery:
 
     async def _recover(self, machine: Machine) -> None:
         try:
-            greeting = await self._greet(machine) or await self._greet_starting(machine)
-            if greeting is not None and greeting.get("version") not in ADOPTABLE:
-                self._leave_alone(machine, greeting)
-            elif greeting is not None:
-                self._adopt(machine, greeting)
-            elif machine.state.running:
+            if await self._greet(machine) or await self._greet_starting(machine):
+                return
+            if machine.state.running:
                 self._replay(machine)
             elif machine.record.endpoints or machine.record.ports:
                 self._lifecycle.forget_start(machine)
         except Exception:
             log.exception("cannot recover container %s", machine.id)
 
-    async def _greet(self, machine: Machine) -> Message | None:
-        """The monitor's greeting, None when there is no monitor."""
+    async def _greet(self, machine: Machine) -> bool:
+        """Whether there is a monitor, whose greeting tells how it is with the container."""
         machine.greeting = asyncio.get_running_loop().create_future()
         machine.handle = await self._engine.supervisor.adopt(
             self._engine.run_dir(machine),
-            lambda event, descriptors: self._lifecycle.heard(machine, event, descriptors),
-            lambda handle: self._lifecycle.lost(machine, handle),
+            lambda event, descriptors: self._heard(machine, event, descriptors),
+            lambda handle: self._lost(machine, handle),
         )
         if machine.handle is None:
-            return None
+            return False
         try:
-            return dict(await asyncio.wait_for(machine.greeting, _GREETING_SECONDS))
+            return await asyncio.wait_for(machine.greeting, _GREETING_SECONDS) is not None
         except TimeoutError:
             log.error("the monitor of %s does not answer: it is killed, and its container with it", machine.id)
-            machine.handle.kill_monitor()
-            machine.handle.close()
-            machine.handle = None
-            return None
+            if machine.handle is not None:
+                machine.handle.kill_monitor()
+                machine.handle.close()
+                machine.handle = None
+            return False
 
-    async def _greet_starting(self, machine: Machine) -> Message | None:
+    def _heard(self, machine: Machine, event: Message, descriptors: list[int]) -> None:
+        """The greeting takes effect here and now: what the monitor says behind it is about what is known then."""
+        if event["event"] != "hello":
+            self._lifecycle.heard(machine, event, descriptors)
+            return
+        if descriptors:
+            machine.set_pidfd(descriptors.pop(0))
+        _discard(event, descriptors)
+        if event.get("version") not in ADOPTABLE:
+            self._leave_alone(machine, event)
+        else:
+            self._adopt(machine, event)
+        if machine.greeting is not None and not machine.greeting.done():
+            machine.greeting.set_result(event)
+
+    def _lost(self, machine: Machine, handle: MonitorHandle) -> None:
+        if machine.greeting is not None and not machine.greeting.done():  # it went before it greeted: see what it left
+            machine.handle = None
+            machine.greeting.set_result(None)
+        else:
+            self._lifecycle.lost(machine, handle)
+
+    async def _greet_starting(self, machine: Machine) -> bool:
         """A start that kistd did not live to see may still be under way: its monitor listens in a moment."""
         run_dir = self._engine.run_dir(machine)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _STARTING_SECONDS
         while not machine.state.running and os.path.isdir(run_dir) and loop.time() < deadline and self._others():
             await asyncio.sleep(0.02)
-            greeting = await self._greet(machine)
-            if greeting is not None:
-                return greeting
+            if await self._greet(machine):
+                return True
         if not machine.state.running:
             shutil.rmtree(run_dir, ignore_errors=True)  # a monitor that comes later finds no place and ends
-        return None
+        return False
 
     def _others(self) -> bool:
         """Whether an earlier zygote, or a monitor that no container here knows, is about."""
         greetings = [machine.greeting for machine in self._engine.index.all()]
         heard = [one.result() for one in greetings if one is not None and one.done() and not one.cancelled()]
-        known = {greeting.get("monitor") for greeting in heard}
+        known = {greeting.get("monitor") for greeting in heard if greeting is not None}
         known.add(self._engine.supervisor.zygote_pid)
         group = f"{self._engine.cgroup_root}/engine"
         return any(pid not in known for pid in cgroup.pids(self._engine.layout, group) if pid != os.getpid())

@@ -72,8 +72,9 @@ class ContainerService:
     async def restart(self, name: str, seconds: int | None, signal: str) -> None:
         await self._lifecycle.restart(self._find(name), seconds, signal)
 
-    def kill(self, name: str, signal: str) -> None:
-        self._lifecycle.kill(self._find(name), signal)
+    async def kill(self, name: str, signal: str) -> None:
+        """SIGKILL is waited for, as dockerd does: clients look at the exit code next."""
+        await self._lifecycle.kill(self._find(name), signal)
 
     async def pause(self, name: str) -> None:
         await pausing.pause(self._engine, self._find(name))
@@ -181,13 +182,15 @@ class ContainerService:
         machine, state = self._execs.find(exec_id)
         await self._execs.start(machine, state, None, console)
 
-    async def exec_start(self, exec_id: str, descriptor: int, leftover: bytes, console: tuple[int, int] | None) -> None:
+    async def exec_start(
+        self, exec_id: str, descriptor: int, leftover: bytes, console: tuple[int, int] | None, *, multiplexed: bool
+    ) -> None:
         """Runs it on a connection that has its head; what goes wrong is told there. Keeps no descriptor."""
         machine, state = self._execs.find(exec_id)
         config = state.config
         client = AttachClient(
             descriptor=descriptor,
-            multiplexed=not config.tty,
+            multiplexed=multiplexed,
             stdin=config.attach_stdin,
             stdout=config.attach_stdout,
             stderr=config.attach_stderr,
@@ -197,7 +200,7 @@ class ContainerService:
         try:
             await self._execs.start(machine, state, client, console)
         except KistError as error:
-            write_failure(descriptor, error.message, not config.tty)
+            write_failure(descriptor, error.message, multiplexed)
 
     def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         machine, state = self._execs.find(exec_id)
