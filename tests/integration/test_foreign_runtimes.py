@@ -138,9 +138,9 @@ def test_a_life(engine: Kistd, run: list[str]) -> None:
     assert engine.ok("logs", "aa") == "started\nended\n"
     engine.ok("start", "aa")
     engine.ok("restart", "-t", "0", "aa")
-    engine.ok("kill", "-s", "USR1", "aa")
+    engine.ok("kill", "aa")
     wait_for(engine, "aa", "exited")
-    assert engine.ok("inspect", "-f", "{{.State.ExitCode}}", "aa") == "138\n"
+    assert engine.ok("inspect", "-f", "{{.State.ExitCode}}", "aa") == "137\n"
     engine.ok("rm", "aa")
 
 
