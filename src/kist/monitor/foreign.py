@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 from typing import Any, NamedTuple
@@ -304,7 +303,9 @@ def _execute_process(
             pass  # it has ended
         socket.send_fds(wire, [b"pid %d" % pid], [handle])
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        for file in os.listdir(directory):
+            os.unlink(f"{directory}/{file}")
+        os.rmdir(directory)
 
 
 # --- children of the monitor ---
