@@ -8,18 +8,15 @@ import time
 
 import msgspec
 
-from kist.kernel import cgroup
-from kist.lowlevel import bundle, hooks, process, starting, state, steps, terminal
+from kist.lowlevel import bundle, hooks, process, removing, starting, state, steps, terminal
 from kist.lowlevel.bundle import Bundle
-from kist.lowlevel.errors import Log, RuntimeFailure
+from kist.lowlevel.errors import Log, RuntimeFailure, words
 from kist.model.mount import Mount
 from kist.monitor import launch, operations
 from kist.monitor.operations import Context
 from kist.runtime import oci, plan
 from kist.runtime.launch import LaunchRequest, LogSetup
 
-_PARENT = "kist-runtime"  # of groups whose configuration names none, below each hierarchy's root
-_REMOVE_ATTEMPTS = 100
 _OUTSIDE = ("prestart", "createRuntime")
 
 
@@ -56,7 +53,7 @@ def command(root: str, name: str, options: dict[str, object], log: Log, *, run: 
     finally:
         if not options["keep"]:
             with state.locked(root, name):
-                remove(container, log)
+                removing.remove(container, log)
 
 
 def _kept(name: str, found: Bundle) -> state.Kept:
@@ -65,7 +62,7 @@ def _kept(name: str, found: Bundle) -> state.Kept:
     if ":" in path:
         raise RuntimeFailure(f"linux.cgroupsPath {path}: it is one of systemd, which kist-runtime does not ask")
     if not spec.linux.cgroups_path.startswith("/"):
-        path = f"{_PARENT}/{path or name}"
+        path = f"{removing.PARENT}/{path or name}"
     if not path or ".." in path.split("/"):
         raise RuntimeFailure(f"linux.cgroupsPath {spec.linux.cgroups_path} is not a group of the container's own")
     return state.Kept(
@@ -77,7 +74,7 @@ def _kept(name: str, found: Bundle) -> state.Kept:
         cgroup=path,
         annotations=spec.annotations,
         user_namespace=any(one.type == "user" for one in spec.linux.namespaces),
-        hooks=spec.hooks,
+        hooks=msgspec.to_builtins(spec.hooks),
     )
 
 
@@ -119,8 +116,8 @@ def _create(container: state.Container, found: Bundle, request: LaunchRequest, p
             return True
         if data == steps.HOOKS:
             container.save(process.with_pid(container.kept, pid))
-            _run_outside(container, found.spec.hooks)
-            sync.send(steps.GO)
+            _run_outside(container)
+            sync.send(state.GO)
         return False
 
     try:
@@ -130,10 +127,10 @@ def _create(container: state.Container, found: Bundle, request: LaunchRequest, p
     except launch.Failed as failure:
         if failure.init >= 0:
             os.waitid(os.P_PIDFD, failure.init, os.WEXITED)
-        raise RuntimeFailure(f"kist-runtime create failed: {process.words(failure.report)}") from failure
+        raise RuntimeFailure(f"kist-runtime create failed: {words(failure.report)}") from failure
     finally:
         listener.close()
-    container.save(msgspec.structs.replace(container.kept, pid=started.pid, pid_start=started.start_time))
+    container.save(container.kept._replace(pid=started.pid, pid_start=started.start_time))
     return started
 
 
@@ -141,25 +138,18 @@ def _stations(container: state.Container, spec: oci.Spec, copied: frozenset[str]
     user = spec.process.user
     return steps.Stations(
         user=steps.UseIds(user.uid, user.gid, list(user.additional_gids)),
-        asks_for_hooks=bool(spec.hooks.prestart or spec.hooks.create_runtime),
-        in_container=calls("createContainer", spec.hooks.create_container),
-        before_program=calls("startContainer", spec.hooks.start_container),
+        asks_for_hooks=any(container.kept.hooks.get(kind) for kind in _OUTSIDE),
+        in_container=hooks.calls("createContainer", container.kept.hooks),
+        before_program=hooks.calls("startContainer", container.kept.hooks),
         state=container.hook_state("creating", 0),
         bundle=container.kept.bundle,
         copied=copied,
     )
 
 
-def calls(kind: str, found: tuple[oci.Hook, ...]) -> list[hooks.Call]:
-    return [
-        hooks.Call(kind, number, hook.path, list(hook.args), list(hook.env), hook.timeout or 0)
-        for number, hook in enumerate(found)
-    ]
-
-
-def _run_outside(container: state.Container, found: oci.Hooks) -> None:
+def _run_outside(container: state.Container) -> None:
     """Raises launch.Failed, which ends the start."""
-    for call in [*calls("prestart", found.prestart), *calls("createRuntime", found.create_runtime)]:
+    for call in [call for kind in _OUTSIDE for call in hooks.calls(kind, container.kept.hooks)]:
         try:
             hooks.run(call, container.hook_state("creating"), container.kept.bundle)
         except hooks.HookFailed as error:
@@ -180,37 +170,5 @@ def _listen(directory: str) -> socket.socket:
 
 def _undo(container: state.Container) -> None:
     """A create that failed leaves nothing."""
-    clear_group(container)
+    removing.clear_group(container)
     container.remove()
-
-
-def clear_group(container: state.Container) -> None:
-    """Nothing of the container lives any more and its group is gone. Raises RuntimeFailure when that takes too long."""
-    for _ in range(_REMOVE_ATTEMPTS):
-        if cgroup.remove(container.layout, container.kept.cgroup):
-            parent, _, _ = container.kept.cgroup.rpartition("/")
-            if parent == _PARENT:
-                for directory in container.layout.directories(parent):
-                    _remove_empty(directory)
-            return
-        cgroup.kill(container.layout, container.kept.cgroup)
-        time.sleep(0.01)
-    raise RuntimeFailure(f"unable to remove the container's cgroup {container.kept.cgroup}: something lives in it")
-
-
-def _remove_empty(directory: str) -> None:
-    try:
-        os.rmdir(directory)
-    except OSError:
-        pass  # another container's is below it
-
-
-def remove(container: state.Container, log: Log) -> None:
-    """All that is held by a stopped container; then its poststop hooks, whose failure is only logged (runtime.md)."""
-    clear_group(container)
-    container.remove()
-    for call in calls("poststop", container.kept.hooks.poststop):
-        try:
-            hooks.run(call, container.hook_state("stopped", 0), container.kept.bundle)
-        except hooks.HookFailed as error:
-            log.write("warning", str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 
 class RuntimeFailure(Exception):
@@ -43,3 +44,12 @@ class Log:
         self.write("error", message)
         if self._path:
             print(message, file=sys.stderr)
+
+
+def words(report: dict[str, Any]) -> str:
+    """A failure on the way to the program, as runc tells it."""
+    if report.get("problem"):
+        reason = report["problem"]
+    else:
+        reason = f"{report.get('operation')}: {report.get('message')}"
+    return f"unable to start container process: {reason}"

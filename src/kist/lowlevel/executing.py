@@ -9,7 +9,7 @@ import msgspec
 
 from kist.kernel.process import INHERITED_NOFILE
 from kist.lowlevel import bundle, process, state, steps, terminal
-from kist.lowlevel.errors import Log, RuntimeFailure
+from kist.lowlevel.errors import Log, RuntimeFailure, words
 from kist.monitor import launch
 from kist.monitor import operations as do
 from kist.runtime import oci, plan
@@ -17,20 +17,20 @@ from kist.runtime import oci, plan
 _FAILED = 255  # as runc's
 
 
-def command(root: str, name: str, words: list[str], options: dict[str, object], log: Log) -> int:
+def command(root: str, name: str, arguments: list[str], options: dict[str, object], log: Log) -> int:
     """The exit status of the process, 0 when it is detached. Raises RuntimeFailure."""
     try:
-        return _execute(root, name, words, options)
+        return _execute(root, name, arguments, options)
     except RuntimeFailure as failure:
         raise RuntimeFailure(f"exec failed: {failure.message}", _FAILED) from failure
 
 
-def _execute(root: str, name: str, words: list[str], options: dict[str, object]) -> int:
+def _execute(root: str, name: str, arguments: list[str], options: dict[str, object]) -> int:
     container = state.load(root, name)
     _check(container, bool(options["ignore-paused"]))
     with open(f"{container.kept.bundle}/config.json", "rb") as file:
         raw, spec = bundle.decode(file.read())
-    asked = _process(spec.process, words, options)
+    asked = _process(spec.process, arguments, options)
     bundle.check_process(asked)
     asked = msgspec.structs.replace(asked, capabilities=bundle.possible(asked.capabilities))
     program, flags = bundle.filter_of(raw, asked.capabilities)
@@ -54,7 +54,7 @@ def _check(container: state.Container, paused_too: bool) -> None:
         raise RuntimeFailure("cannot exec in a paused container (use --ignore-paused to override)")
 
 
-def _process(first: oci.Process, words: list[str], options: dict[str, object]) -> oci.Process:
+def _process(first: oci.Process, arguments: list[str], options: dict[str, object]) -> oci.Process:
     """What is to run: a file says it all, or the container's own process with what the options change."""
     if options["process"]:
         with open(str(options["process"]), "rb") as file:
@@ -65,7 +65,7 @@ def _process(first: oci.Process, words: list[str], options: dict[str, object]) -
         except msgspec.MsgspecError as error:
             raise RuntimeFailure(f"{options['process']} is not a process: {error}") from error
         return found
-    if not words:
+    if not arguments:
         raise RuntimeFailure("process args cannot be empty")
     env, gids = options["env"], options["additional-gids"]
     assert isinstance(env, list)
@@ -76,7 +76,7 @@ def _process(first: oci.Process, words: list[str], options: dict[str, object]) -
         raise RuntimeFailure(f"--user and --additional-gids take numbers: {error}") from error
     return msgspec.structs.replace(
         first,
-        args=tuple(words),
+        args=tuple(arguments),
         cwd=str(options["cwd"]) or first.cwd,
         env=(*first.env, *env),
         terminal=bool(options["tty"]),
@@ -159,4 +159,4 @@ def _await(wire: socket.socket) -> launch.Started:
         return launch.Started(pid, handle, 0, console)
     if handle >= 0:
         os.waitid(os.P_PIDFD, handle, os.WEXITED)
-    raise RuntimeFailure(process.words(failure or {"problem": "the helper died"}))
+    raise RuntimeFailure(words(failure or {"problem": "the helper died"}))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Call(NamedTuple):
@@ -22,6 +22,14 @@ class Call(NamedTuple):
     arguments: list[str]
     environment: list[str]
     timeout: int
+
+
+def calls(kind: str, given: dict[str, list[dict[str, Any]]]) -> list[Call]:
+    """The hooks of one kind, of `hooks` in config.json."""
+    return [
+        Call(kind, number, one["path"], one.get("args", []), one.get("env", []), one.get("timeout") or 0)
+        for number, one in enumerate(given.get(kind, ()))
+    ]
 
 
 class HookFailed(Exception):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import select
 import signal
 
-import msgspec
-
 from kist.kernel import cgroup, pidfd
-from kist.lowlevel import creating, state
+from kist.lowlevel import removing, state
 from kist.lowlevel.errors import Log, RuntimeFailure
 from kist.lowlevel.state import Container
-from kist.model.errors import InvalidParameter
-from kist.runtime import processes as table
 
 _DIE_SECONDS = 10
 Options = dict[str, object]
@@ -50,7 +47,7 @@ def state_of(root: str, words: list[str]) -> dict[str, object]:
 
 def show(root: str, words: list[str], options: Options, log: Log) -> int:
     """`state`."""
-    print(msgspec.json.format(msgspec.json.encode(state_of(root, words)), indent=2).decode())
+    print(json.dumps(state_of(root, words), indent=2))
     return 0
 
 
@@ -128,7 +125,7 @@ def _delete(container: Container, force: bool, log: Log) -> None:
             pass
         finally:
             os.close(descriptor)
-    creating.remove(container, log)
+    removing.remove(container, log)
 
 
 def listing(root: str, words: list[str], options: Options, log: Log) -> int:
@@ -137,7 +134,7 @@ def listing(root: str, words: list[str], options: Options, log: Log) -> int:
         for one in found:
             print(one["id"])
     elif options["format"] == "json":
-        print(msgspec.json.encode(found or None).decode())
+        print(json.dumps(found or None))
     elif options["format"] == "table":
         columns = ("id", "pid", "status", "bundle", "created", "owner")
         _print_table([[name.upper() for name in columns], *([str(one[name]) for name in columns] for one in found)])
@@ -161,10 +158,13 @@ def processes(root: str, words: list[str], options: Options, log: Log) -> int:
         raise RuntimeFailure("container not running")
     pids = cgroup.pids(container.layout, container.kept.cgroup)
     if options["format"] == "json":
-        print(msgspec.json.encode(pids).decode())
+        print(json.dumps(pids))
         return 0
     if options["format"] != "table":
         raise RuntimeFailure("invalid format option")
+    from kist.model.errors import InvalidParameter
+    from kist.runtime import processes as table
+
     try:
         titles, rows = table.table(pids, " ".join(words[1:]) or "-ef")
     except InvalidParameter as error:

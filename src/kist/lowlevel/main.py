@@ -6,7 +6,7 @@ import os
 import sys
 
 from kist import __version__
-from kist.kernel.process import sealed_interpreter
+from kist.kernel.sealed import sealed_interpreter
 from kist.lowlevel import arguments
 from kist.lowlevel.errors import Log, RuntimeFailure
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
 
 import msgspec
 
@@ -65,13 +64,4 @@ def write_pid(path: str, pid: int) -> None:
 
 
 def with_pid(kept: Kept, pid: int) -> Kept:
-    return msgspec.structs.replace(kept, pid=pid, pid_start=pidfd.start_time(pid))
-
-
-def words(report: dict[str, Any]) -> str:
-    """A failure on the way to the program, as runc tells it."""
-    if report.get("problem"):
-        reason = report["problem"]
-    else:
-        reason = f"{report.get('operation')}: {report.get('message')}"
-    return f"unable to start container process: {reason}"
+    return kept._replace(pid=pid, pid_start=pidfd.start_time(pid))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 
-from kist.lowlevel import hooks, process, state, steps
-from kist.lowlevel.errors import Log, RuntimeFailure
-from kist.monitor import launch
+from kist.lowlevel import hooks, state
+from kist.lowlevel.errors import Log, RuntimeFailure, words
 
 
 def command(root: str, name: str, log: Log) -> int:
@@ -34,15 +34,15 @@ def let_go(container: state.Container, log: Log) -> None:
         finally:
             os.close(handle)
         os.unlink(f"{container.directory}/{state.START_SOCKET}")
-        connection.send(steps.GO)
+        connection.send(state.GO)
         try:
             answer = connection.recv(1 << 16)
         except ConnectionResetError:
             answer = b""
     if answer.startswith(b"failed"):
-        raise RuntimeFailure(f"kist-runtime start failed: {process.words(launch.parse_failure(answer))}")
-    for number, hook in enumerate(container.kept.hooks.poststart):
-        call = hooks.Call("poststart", number, hook.path, list(hook.args), list(hook.env), hook.timeout or 0)
+        report = json.loads(answer.removeprefix(b"failed"))
+        raise RuntimeFailure(f"kist-runtime start failed: {words(report)}")
+    for call in hooks.calls("poststart", container.kept.hooks):
         try:
             hooks.run(call, container.hook_state("running"), container.kept.bundle)
         except hooks.HookFailed as error:

@@ -7,24 +7,25 @@ lock (flock(2)): commands about one container come one after the other.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
-import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import msgspec
+from typing import Any, NamedTuple
 
 from kist.kernel import cgroup, pidfd
 from kist.lowlevel.errors import RuntimeFailure
-from kist.runtime.oci import Hooks
 
-_NAME = re.compile(r"[\w+.-]+", re.ASCII)
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 START_SOCKET = "start.sock"
+GO = b"go"  # what `start` says there
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """`pid` 0: nothing was started. `pid_start` in clock ticks since boot; `cgroup` below each hierarchy's root."""
+class Kept(NamedTuple):
+    """`pid` 0: nothing was started. `pid_start` in clock ticks since boot; `cgroup` below each hierarchy's root.
+
+    `hooks` as in config.json. Plain values and json: most commands read this and nothing else, and start fast.
+    """
 
     id: str
     bundle: str
@@ -32,11 +33,11 @@ class Kept(msgspec.Struct, frozen=True):
     created: str
     oci_version: str
     cgroup: str
+    annotations: dict[str, str]
+    user_namespace: bool
+    hooks: dict[str, list[dict[str, Any]]]
     pid: int = 0
     pid_start: int = 0
-    annotations: dict[str, str] = {}
-    user_namespace: bool = False
-    hooks: Hooks = Hooks()
 
 
 class Container:
@@ -63,16 +64,15 @@ class Container:
 
     def hook_state(self, status: str, pid: int | None = None) -> bytes:
         """The state as hooks get it (runtime.md, State)."""
-        return msgspec.json.encode(
-            {
-                "ociVersion": self.kept.oci_version,
-                "id": self.kept.id,
-                "status": status,
-                "pid": self.kept.pid if pid is None else pid,
-                "bundle": self.kept.bundle,
-                "annotations": self.kept.annotations,
-            }
-        )
+        state = {
+            "ociVersion": self.kept.oci_version,
+            "id": self.kept.id,
+            "status": status,
+            "pid": self.kept.pid if pid is None else pid,
+            "bundle": self.kept.bundle,
+            "annotations": self.kept.annotations,
+        }
+        return json.dumps(state, separators=(",", ":")).encode()
 
     def open_init(self) -> int:
         """A pidfd of init. Raises RuntimeFailure when it does not run."""
@@ -89,12 +89,14 @@ class Container:
         """Whole or not at all."""
         path = f"{self.directory}/state.json"
         with open(f"{path}.new", "wb") as file:
-            file.write(msgspec.json.encode(kept))
+            file.write(json.dumps(kept._asdict()).encode())
         os.rename(f"{path}.new", path)
         self.kept = kept
 
     def remove(self) -> None:
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for name in os.listdir(self.directory):
+            os.unlink(f"{self.directory}/{name}")
+        os.rmdir(self.directory)
 
 
 def alive(pid: int, start: int) -> bool:
@@ -112,7 +114,7 @@ def check_id(name: str) -> None:
     """Raises RuntimeFailure: the id becomes a file's name."""
     if not name:
         raise RuntimeFailure("container id cannot be empty")
-    if not _NAME.fullmatch(name) or name in (".", ".."):
+    if not set(name) <= _LETTERS or name in (".", ".."):
         raise RuntimeFailure("invalid id format")
 
 
@@ -135,10 +137,10 @@ def load(root: str, name: str) -> Container:
     check_id(name)
     try:
         with open(f"{root}/{name}/state.json", "rb") as file:
-            kept = msgspec.json.decode(file.read(), type=Kept)
+            kept = Kept(**json.load(file))
     except FileNotFoundError as error:
         raise RuntimeFailure("container does not exist") from error
-    except msgspec.MsgspecError as error:
+    except (ValueError, TypeError) as error:
         raise RuntimeFailure(f"the state of container {name} cannot be read: {error}") from error
     return Container(f"{root}/{name}", kept)
 

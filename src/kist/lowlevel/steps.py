@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from kist.kernel import path
 from kist.lowlevel import hooks
+from kist.lowlevel.state import GO
 from kist.monitor import operations as do
 from kist.monitor import users
 from kist.monitor.operations import Context, Operation
 
-HOOKS, READY, GO = b"hooks", b"ready", b"go"  # what init says at its stations, and what it hears
+HOOKS, READY = b"hooks", b"ready"  # what init says at its stations; it hears GO
 
 
 class _Refuses:
