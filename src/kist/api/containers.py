@@ -415,7 +415,7 @@ def _matches(record: ContainerRecord, filters: Filters) -> bool:
         ),
         "publish": lambda value: _has_port(record, value, published=True),
         "expose": lambda value: _has_port(record, value, published=False),
-        "health": lambda value: value == "none",
+        "health": lambda value: value == (record.state.health.status if record.state.health else "none"),
         "isolation": lambda value: value in ("", "default"),
     }
     return all(any(check(value) for value in filters[key]) for key, check in checks.items() if filters.get(key))

@@ -8,7 +8,7 @@ import msgspec
 
 from kist.api.times import ago
 from kist.model.config import EndpointSettings
-from kist.model.container import ContainerRecord, MountPoint, State
+from kist.model.container import ContainerRecord, HealthState, MountPoint, State
 from kist.model.image import Image
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
@@ -16,12 +16,16 @@ from kist.model.volume import Volume
 from kist.wire import networks as wire
 from kist.wire.encode import container_config, endpoint_settings, host_config
 
+_HEALTH_WORDS = {"starting": "health: starting"}  # the others are clear on their own
+
 
 def status_text(state: State) -> str:
     """`Up 5 minutes`, `Exited (0) 2 hours ago`, `Created`."""
     if state.status in ("running", "paused"):
         paused = " (Paused)" if state.paused else ""
-        return f"Up {ago(state.started_at)}{paused}"
+        known = state.health
+        health = f" ({_HEALTH_WORDS.get(known.status, known.status)})" if known is not None and not paused else ""
+        return f"Up {ago(state.started_at)}{paused}{health}"
     if state.status == "restarting":
         return f"Restarting ({state.exit_code}) {ago(state.finished_at)} ago"
     if state.status == "exited":
@@ -97,6 +101,7 @@ def mounts(record: ContainerRecord) -> list[dict[str, Any]]:
 
 
 def state(one: State) -> dict[str, Any]:
+    health = {} if one.health is None else {"Health": _health(one.health)}
     return {
         "Status": one.status,
         "Running": one.running,
@@ -109,7 +114,13 @@ def state(one: State) -> dict[str, Any]:
         "Error": one.error,
         "StartedAt": one.started_at,
         "FinishedAt": one.finished_at,
+        **health,
     }
+
+
+def _health(one: HealthState) -> dict[str, Any]:
+    log = [{"Start": run.start, "End": run.end, "ExitCode": run.exit_code, "Output": run.output} for run in one.log]
+    return {"Status": one.status, "FailingStreak": one.failing_streak, "Log": log}
 
 
 def inspect(

@@ -35,6 +35,21 @@ CREATE: tuple[Opt, ...] = (
     Opt("env-file", "list", "Read in a file of environment variables"),
     Opt("expose", "list", "Expose a port or a range of ports"),
     Opt("group-add", "list", "Add additional groups to join"),
+    Opt("health-cmd", "text", "Command to run to check health"),
+    Opt("health-interval", "time", "Time between running the check (ms|s|m|h) (default 0s)"),
+    Opt("health-on-failure", "text", 'What to do when it is unhealthy ("none", "kill", "restart", "stop")'),
+    Opt("health-retries", "int", "Consecutive failures needed to report unhealthy"),
+    Opt(
+        "health-start-interval",
+        "time",
+        "Time between running the check during the start period (ms|s|m|h) (default 0s)",
+    ),
+    Opt(
+        "health-start-period",
+        "time",
+        "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)",
+    ),
+    Opt("health-timeout", "time", "Maximum time to allow one check to run (ms|s|m|h) (default 0s)"),
     Opt("hostname", "text", "Container host name", "h"),
     Opt("init", "flag", "Run an init inside the container that forwards signals and reaps processes"),
     Opt("interactive", "flag", "Keep STDIN open even if not attached", "i"),
@@ -52,6 +67,7 @@ CREATE: tuple[Opt, ...] = (
     Opt("name", "text", "Assign a name to the container"),
     Opt("network", "list", "Connect a container to a network"),
     Opt("net", "list", "Connect a container to a network"),
+    Opt("no-healthcheck", "flag", "Disable any container-specified HEALTHCHECK"),
     Opt("oom-kill-disable", "flag", "Disable OOM Killer"),
     Opt("oom-score-adj", "int", "Tune host's OOM preferences (-1000 to 1000)"),
     Opt("pid", "text", "PID namespace to use"),
@@ -125,6 +141,9 @@ def body(options: Parsed, image: str, command: list[str]) -> dict[str, Any]:
         config["ExposedPorts"] = ports
     if "entrypoint" in options.given:
         config["Entrypoint"] = [options.entrypoint]
+    check = health_check(options)
+    if check is not None:
+        config["Healthcheck"] = check
     if options.stop_signal:
         config["StopSignal"] = options.stop_signal
     if "stop-timeout" in options.given:
@@ -135,6 +154,8 @@ def body(options: Parsed, image: str, command: list[str]) -> dict[str, Any]:
     for address in options.dns:
         _check_address(address, "--dns")
     host = _host(options, network, binds, bindings)
+    if options.rm and host["RestartPolicy"]["Name"] not in ("", "no"):
+        raise KistError("conflicting options: cannot specify both --restart and --rm")
     return {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": endpoints}}
 
 
@@ -236,11 +257,47 @@ def _host(options: Parsed, network: str, binds: list[str], bindings: dict[str, A
         "Sysctls": dict(_pair(one) for one in options.sysctl) or None,
         "Tmpfs": {one.partition(":")[0]: one.partition(":")[2] for one in options.tmpfs} or None,
         "Mounts": [mount(one) for one in options.mount] or None,
-        "Annotations": dict(_pair(one) for one in options.annotation) or None,
+        "Annotations": _annotations(options) or None,
     }
     if "init" in options.given:
         host["Init"] = options.init
     return host
+
+
+def _annotations(options: Parsed) -> dict[str, str]:
+    found = dict(_pair(one) for one in options.annotation)
+    if options.health_on_failure:
+        found["kist.health-on-failure"] = options.health_on_failure
+    return found
+
+
+def health_check(options: Parsed) -> dict[str, Any] | None:
+    """Healthcheck; None leaves all of it to the image. Raises KistError with Docker's texts."""
+    given = {
+        "interval": options.health_interval,
+        "timeout": options.health_timeout,
+        "retries": options.health_retries,
+        "start-period": options.health_start_period,
+        "start-interval": options.health_start_interval,
+    }
+    asked = bool(options.health_cmd) or any(given.values())
+    if options.no_healthcheck:
+        if asked:
+            raise KistError("--no-healthcheck conflicts with --health-* options")
+        return {"Test": ["NONE"]}
+    for name, value in given.items():
+        if value < 0:
+            raise KistError(f"--health-{name} cannot be negative")
+    if not asked:
+        return None
+    return {
+        "Test": ["CMD-SHELL", options.health_cmd] if options.health_cmd else None,
+        "Interval": given["interval"],
+        "Timeout": given["timeout"],
+        "StartPeriod": given["start-period"],
+        "StartInterval": given["start-interval"],
+        "Retries": given["retries"],
+    }
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -290,10 +347,14 @@ def cpus(text: str) -> int:
 
 
 def restart_policy(text: str) -> dict[str, Any]:
+    """`on-failure:3` as a RestartPolicy. Raises KistError with Docker's texts."""
     name, colon, count = text.partition(":")
-    if colon and not count.isdigit():
-        raise KistError("invalid restart policy format: maximum retry count must be an integer")
-    return {"Name": name or "no", "MaximumRetryCount": int(count or 0)}
+    if colon and not name:
+        raise KistError("invalid restart policy format: no policy provided before colon")
+    try:
+        return {"Name": name, "MaximumRetryCount": int(count or 0)}
+    except ValueError:
+        raise KistError("invalid restart policy format: maximum retry count must be an integer") from None
 
 
 _PLAIN_SECURITY = ("no-new-privileges", "writable-cgroups", "disable")

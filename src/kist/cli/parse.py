@@ -53,7 +53,9 @@ class Parsed:
         self.given: set[str] = set()
         self._values: dict[str, Any] = {}
         for option in options:
-            empty: Any = {"flag": False, "list": [], "map": {}, "text": "", "int": 0, "size": 0}.get(option.kind)
+            empty: Any = {"flag": False, "list": [], "map": {}, "text": "", "int": 0, "size": 0, "time": 0}.get(
+                option.kind
+            )
             self._values[option.name] = option.default if option.default is not None else empty
 
     def __getattr__(self, name: str) -> Any:
@@ -202,7 +204,11 @@ def parse_duration(text: str) -> int:
         unit = ""
         while rest and not (rest[0].isdigit() or rest[0] == "."):
             unit, rest = unit + rest[0], rest[1:]
-        if not number or unit not in units:
+        if number and not unit:
+            raise ValueError(f'time: missing unit in duration "{text}"')
+        if number and unit not in units:
+            raise ValueError(f'time: unknown unit "{unit}" in duration "{text}"')
+        if not number:
             raise ValueError(f'time: invalid duration "{text}"')
         total += float(number) * units[unit]
     if not text:

@@ -37,8 +37,12 @@ def create_container(context: Context, options: Parsed) -> str:
         raise KistError(
             f"container ID file found, make sure the other container isn't running or delete {options.cidfile}"
         )
-    config = body(options, image, command)
-    if "detach" in options._values:  # it is a run: a terminal begins with the size of ours
+    is_run = "detach" in options._values
+    try:
+        config = body(options, image, command)
+    except KistError as error:
+        raise RunFailed(error.message, 125, "run" if is_run else "create") from error
+    if is_run:  # a terminal begins with the size of ours
         config["HostConfig"]["ConsoleSize"] = list(terminal_size())
     query = {"name": options.name or None, "platform": options.platform or None}
     made = context.client.call("POST", "/containers/create", query, config)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from kist.container import binds, merge, validate
+from kist.container import binds, health, merge, validate
 from kist.container.engine import Engine
 from kist.container.logging import check_log_config
 from kist.container.machine import Machine
@@ -49,13 +49,12 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     host = _complete(engine, host)
     validate.validate_networking(request.networks)
     _check_supported(engine, host)
-    if _wants_health_check(config):
-        raise NotSupported("health checks are not supported by this engine yet")
     _check_endpoints(engine, host, request.networks)
     image = _image(engine, config)
     if image is not None and platform is not None:
         _check_platform(image, config.image, platform)
     merged = merge.merge_config(config, image.container_config if image else None)
+    health.check_action(merged, host)
     container_id = new_id()
     hostname = merged.hostname or (os.uname().nodename if host.network_mode == "host" else container_id[:12])
     merged = msgspec.structs.replace(merged, hostname=hostname)
@@ -77,17 +76,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
                 *warnings,
                 f"The engine itself does not have {', '.join(missing)}: the container gets the rest.",
             ]
-    if image is not None and _wants_health_check(image.container_config) and not config.healthcheck:
-        warnings = [
-            *warnings,
-            "The image's health check is not run: it is not supported by this engine yet.",
-        ]
     return Created(container_id, tuple(warnings))
-
-
-def _wants_health_check(config: ContainerConfig) -> bool:
-    check = config.healthcheck
-    return check is not None and bool(check.test) and check.test != ["NONE"]
 
 
 def _missing_capabilities(engine: Engine) -> list[str]:
@@ -157,8 +146,6 @@ def _check_supported(engine: Engine, host: HostConfig) -> None:
         raise InvalidParameter(f"AppArmor profile {options.apparmor!r} cannot be applied: AppArmor is not supported")
     if not engine.runtimes.known(host.runtime):
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
-    if host.restart_policy and host.restart_policy.name not in ("", "no"):
-        raise NotSupported(f"restart policy {host.restart_policy.name} is not supported by this engine yet")
     for name, given in (
         ("--volumes-from", host.volumes_from),
         ("--link", host.links),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -80,6 +80,7 @@ class Engine:
         self._systemd = os.path.isdir("/run/systemd/system")  # sd_booted(3)
         self.runtimes = runtimes
         self._tasks: set[asyncio.Task[None]] = set()
+        self.changed: Callable[[Machine], None] = lambda machine: None  # hears of every start, end, pause and unpause
 
     def run_dir(self, machine: Machine) -> str:
         """The monitor's directory; goes with the container."""

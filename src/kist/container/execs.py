@@ -34,16 +34,37 @@ class Execs:
 
         `asked` is the name or id the user gave.
         """
-        _check_running(machine)
-        _check_not_paused(machine, asked)
+        _check_usable(machine, asked)
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
-        exec_id = secrets.token_hex(32)
-        machine.execs[exec_id] = ExecState(exec_id, machine.id, config)
-        self._by_id[exec_id] = machine
+        return self._add(machine, config).id
+
+    def _add(self, machine: Machine, config: ExecConfig) -> ExecState:
+        one = ExecState(secrets.token_hex(32), machine.id, config)
+        machine.execs[one.id] = one
+        self._by_id[one.id] = machine
         self._forget_gone()
-        self._engine.emit(machine, f"exec_create: {' '.join(config.cmd)}", execID=exec_id)
-        return exec_id
+        self._engine.emit(machine, f"exec_create: {_told(config)}", execID=one.id)
+        return one
+
+    def create_probe(self, machine: Machine, config: ExecConfig) -> ExecState:
+        """The same for a health check, which waits for `ended`."""
+        _check_usable(machine, machine.id)
+        one = self._add(machine, config)
+        one.probe, one.ended = True, asyncio.get_running_loop().create_future()
+        return one
+
+    def forget_probe(self, machine: Machine) -> None:
+        """The last probe of a health check can be inspected until the next."""
+        for one in [one for one in machine.execs.values() if one.probe and one.exit_code is not None]:
+            del machine.execs[one.id]
+            self._by_id.pop(one.id, None)
+
+    @staticmethod
+    def kill(machine: Machine, one: ExecState) -> None:
+        """SIGKILL to all processes of its session's first group; nothing when it has ended or its monitor is gone."""
+        if one.exit_code is None and machine.handle is not None and not machine.handle.closed:
+            machine.handle.send({"command": "exec_kill", "id": one.id})
 
     def _forget_gone(self) -> None:
         """Execs go with their container, and the oldest ended ones when there are very many."""
@@ -66,8 +87,7 @@ class Execs:
             raise Conflict(f"exec command {state.id} has already run")
         if state.started:
             raise Conflict(f"exec command {state.id} is already running")
-        _check_running(machine)
-        _check_not_paused(machine, machine.id)
+        _check_usable(machine, machine.id)
 
     async def start(
         self, machine: Machine, state: ExecState, client: AttachClient | None, console: tuple[int, int] | None
@@ -82,10 +102,10 @@ class Execs:
             message, steps = foreign.exec_start(request)
         else:
             message, steps = plan.exec_start(request, shares_with_host(machine))
-        message["kept"] = msgspec.json.encode(state.config).decode()
+        message["kept"] = msgspec.json.encode(_Kept(state.config, state.probe)).decode()
         if client is not None:
             message["client"] = client.message()
-        self._engine.emit(machine, f"exec_start: {' '.join(state.config.cmd or ())}", execID=state.id)
+        self._engine.emit(machine, f"exec_start: {_told(state.config)}", execID=state.id)
         with plan_file(steps) as unread:
             machine.handle.send(message, [unread, *([client.descriptor] if client is not None else [])])
         try:
@@ -99,11 +119,15 @@ class Execs:
         """Execs of an earlier kistd as the monitor tells of them: their clients still resize and ask for exit codes."""
         for one in told:
             try:
-                config = msgspec.json.decode(one["kept"], type=ExecConfig)
+                config, probe = _read_kept(one["kept"])
             except msgspec.MsgspecError as error:
                 log.warning("exec %s of container %s cannot be read: %s", one["id"], machine.id, error)
                 continue
             code, pid = one.get("code"), one.get("pid", 0)
+            if probe:  # nobody waits for it any more; the health check goes on with a new one
+                if code is None and machine.handle is not None:
+                    machine.handle.send({"command": "exec_kill", "id": one["id"]})
+                continue
             state = ExecState(one["id"], machine.id, config, True, code is None, pid, code)
             machine.execs[state.id] = state
             self._by_id[state.id] = machine
@@ -156,6 +180,33 @@ class Execs:
         if not state.running or machine.handle is None:
             raise InvalidParameter("exec process is not started")
         machine.handle.send({"command": "exec_resize", "id": state.id, "height": height, "width": width})
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What a monitor keeps of an exec for the next kistd."""
+
+    config: ExecConfig
+    probe: bool = False
+
+
+def _read_kept(text: str) -> tuple[ExecConfig, bool]:
+    """Raises MsgspecError. Earlier kistds had the configuration alone."""
+    if not text.startswith('{"config"'):
+        return msgspec.json.decode(text, type=ExecConfig), False
+    kept = msgspec.json.decode(text, type=_Kept)
+    return kept.config, kept.probe
+
+
+def _told(config: ExecConfig) -> str:
+    """The command as events have it, with Docker's blank behind a program without arguments."""
+    program, *arguments = config.cmd or [""]
+    return f"{program} {' '.join(arguments)}"
+
+
+def _check_usable(machine: Machine, shown: str) -> None:
+    machine.check_not_restarting()
+    _check_running(machine)
+    _check_not_paused(machine, shown)
 
 
 def _check_running(machine: Machine) -> None:

@@ -139,6 +139,8 @@ class ContainerService:
         machine.check_controllable()
         if machine.state.paused:
             raise Conflict(f"container {machine.id} is paused, unpause the container before attach")
+        if machine.state.restarting:
+            raise Conflict(f"container {name} is restarting, wait until the container is running")
         return machine.record.config.tty
 
     def attach(

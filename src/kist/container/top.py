@@ -18,6 +18,7 @@ class Top(msgspec.Struct, frozen=True):
 
 def top(engine: Engine, machine: Machine, arguments: str) -> Top:
     """Raises Conflict when it does not run, InvalidParameter for ps options this engine does not know."""
+    machine.check_not_restarting()
     if not machine.state.alive:
         raise Conflict(f"container {machine.id} is not running")
     return Top(*processes.table(cgroup.pids(engine.layout, engine.cgroup(machine)), arguments or "-ef"))

@@ -31,8 +31,10 @@ from kist.container.index import Index
 from kist.container.lifecycle import Lifecycle
 from kist.container.logging import check_log_config, check_log_driver
 from kist.container.machine import Machine
+from kist.container.probing import Probing
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
+from kist.container.unhealthy import Unhealthy
 from kist.daemon import facts
 from kist.daemon.durability import LateSync
 from kist.http.router import Router
@@ -121,6 +123,8 @@ class Daemon:
         volumes.users = self._users_of_volume
         self.lifecycle = Lifecycle(self.engine)
         self.execs = Execs(self.engine)
+        self._probing = Probing(self.engine, self.execs, Unhealthy(self.engine, self.lifecycle).heard)
+        self.engine.changed = self._probing.follow
         self.containers = ContainerService(self.engine, self.lifecycle, self.execs)
         self.transfer = Transfer(images, snapshotter)
 
@@ -253,6 +257,7 @@ class Daemon:
 
     async def close(self) -> None:
         """Lets go of everything; containers go on."""
+        await self._probing.close()
         await self.engine.quiesce()
         for machine in self.engine.index.all():
             machine.close()

@@ -79,6 +79,7 @@ class Exec:
         self.pid = 0
         self._pidfd = -1
         self._failure: Message | None = None
+        self._doomed = False
         self._helper = 0
         config = request["config"]
         self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
@@ -143,6 +144,17 @@ class Exec:
         self._monitor.tell({"event": "exec_started", "id": self.id, "pid": self.pid})
         self._carry_streams()
         self._monitor.loop.watch(self._pidfd, READ, lambda events: self._exited())
+        if self._doomed:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to its group, as soon as it runs. The number is its own until it is reaped, which is done here."""
+        self._doomed = True
+        if self.pid:
+            try:
+                os.killpg(self.pid, 9)
+            except ProcessLookupError:
+                pass  # it has no group of its own yet: once more when it runs
 
     def _carry_streams(self) -> None:
         """Only now, and client and output together: what the program has said already waits in the kernel."""
@@ -314,6 +326,7 @@ class Monitor:
             "signal": self._signal,
             "exec": self._exec,
             "exec_resize": self._exec_resize,
+            "exec_kill": self._exec_kill,
             "close_clients": self._close_clients,
             "release": self._release,
         }
@@ -462,6 +475,11 @@ class Monitor:
                 one.streams.resize(message["height"], message["width"])
             except OSError as error:
                 self.tell({"event": "warning", "message": f"resize: {error}"})
+
+    def _exec_kill(self, message: Message, descriptors: list[int]) -> None:
+        one = self._execs.get(message["id"])
+        if one is not None:
+            one.kill()
 
     def _close_clients(self, message: Message, descriptors: list[int]) -> None:
         self.streams.drop_all()
