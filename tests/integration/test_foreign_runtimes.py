@@ -284,3 +284,26 @@ def test_bad_options_are_refused(flags: list[str], told: str) -> None:
     kistd = str(Path(sys.executable).with_name("kistd"))
     done = subprocess.run([kistd, *flags, "--validate"], capture_output=True, text=True, check=False, timeout=20)
     assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+
+
+def test_health_checks_and_restart_policies(engine: Kistd, run: list[str]) -> None:
+    engine.ok(*run, "-d", "--name", "aa", "--restart=on-failure:1", "--health-cmd", "test -e /tmp", "--health-interval",
+              "100ms", "busybox", "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done")  # fmt: skip
+    deadline = time.monotonic() + 10
+    while engine.ok("inspect", "-f", "{{.State.Health.Status}}", "aa") != "healthy\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first = pid_of(engine, "aa")
+    os.kill(first, signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while engine.ok("inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "aa") != "1 running\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert pid_of(engine, "aa") != first
+
+
+def test_kills_for_memory_are_told(engine: Kistd, run: list[str]) -> None:
+    engine.ok(*run, "-d", "--name", "aa", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c",
+              "x=a; while :; do x=$x$x; done")  # fmt: skip
+    wait_for(engine, "aa", "exited")
+    assert engine.ok("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "aa") == "true 137\n"
