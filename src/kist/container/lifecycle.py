@@ -24,7 +24,7 @@ from kist.kernel import cgroup, pidfd
 from kist.model.container import NEVER, ContainerRecord, State
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
-from kist.runtime import plan
+from kist.runtime import foreign, plan
 from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,8 @@ class Lifecycle:
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
             machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
             engine.index.save(machine, machine.record)
-            start = plan.launch(launch, engine.layout)
+            begin = foreign.launch if launch.foreign is not None else plan.launch
+            start = begin(launch, engine.layout)
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -433,6 +434,9 @@ class Lifecycle:
 
     def _signal(self, machine: Machine, number: int) -> None:
         if machine.pidfd < 0:
+            return
+        if number != 9 and self._engine.is_foreign(machine) and machine.handle is not None:
+            machine.handle.send({"command": "signal", "signal": number})
             return
         try:
             pidfd.pidfd_send_signal(machine.pidfd, number)
