@@ -46,7 +46,7 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             extra_groups=tuple(asked.group_add or ()),
             rootfs=engine.snapshotter.mounts(record.snapshot),
             links=(link,) if link is not None else (),
-            log=log_setup(asked.log_config, record.config, engine.log_path(record.id)),
+            log=log_setup(machine, engine.log_path(machine)),
             run_dir=run_dir,
             root_dir=f"{engine.exec_root}/rootfs",
             cgroup=engine.cgroup(machine),

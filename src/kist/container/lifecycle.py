@@ -16,6 +16,7 @@ from kist.container.errors import UNKNOWN, start_error
 from kist.container.launching import prepare
 from kist.container.machine import Machine
 from kist.container.names import check_name
+from kist.container.packing import Packing
 from kist.container.pausing import continue_now
 from kist.container.signals import parse_signal
 from kist.kernel import cgroup, pidfd
@@ -34,6 +35,7 @@ _GROUP_TRIES = 2000  # a millisecond each
 class Lifecycle:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.packing = Packing(engine)
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             self._boot_id = file.read().strip()
 
@@ -69,6 +71,7 @@ class Lifecycle:
         clients, waiters = machine.take_pending()
         try:
             try:
+                await engine.shipping.prepare(machine)
                 launch, endpoints, ports = prepare(engine, machine)
             except OSError as error:
                 raise KistError(f"cannot prepare the container: {error}") from error
@@ -141,6 +144,8 @@ class Lifecycle:
                 machine.started.set_exception(LaunchFailed(event))
         elif kind == "exited":
             self.on_exited(machine, event)
+        elif kind == "rotated":
+            self.packing.rotated(machine)
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
@@ -477,6 +482,8 @@ class Lifecycle:
             except (KistError, OSError) as error:
                 log.error("volume %s of container %s stays: %s", name, machine.id, error)
         self._release(machine, removed=True)
+        with suppress(OSError):  # a full disk: the next kistd finds that it is nobody's
+            engine.shipping.give_up(machine)
         for waiter in machine.pending_waiters:
             answer_waiter(waiter, machine.state.exit_code)
         machine.pending_waiters = []
@@ -487,6 +494,7 @@ class Lifecycle:
         engine.spawn(self._remove_files(machine))
 
     async def _remove_files(self, machine: Machine) -> None:
+        await self.packing.settled(machine)
         await asyncio.to_thread(shutil.rmtree, self._engine.directory(machine.id), ignore_errors=True)
         await asyncio.to_thread(self._engine.snapshotter.collect)
 

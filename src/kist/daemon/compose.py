@@ -33,6 +33,7 @@ from kist.container.logging import check_log_config, check_log_driver
 from kist.container.machine import Machine
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
+from kist.container.shipping import Shipping
 from kist.daemon import facts
 from kist.daemon.durability import LateSync
 from kist.http.router import Router
@@ -99,8 +100,9 @@ class Daemon:
         cgroup.hand_down_cpuset(layout, root)
         networks = NetworkService(self._database, self._instance.id, self._bridge_settings())
         networks.start()  # last: nothing fails behind it, so a refused start leaves no bridge
+        index = Index(self._database)
         self.engine = Engine(
-            index=Index(self._database),
+            index=index,
             images=images,
             snapshotter=snapshotter,
             volumes=volumes,
@@ -114,6 +116,7 @@ class Daemon:
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
+            shipping=Shipping(self.data_root, self.exec_root, f"{root}/engine", index.all),
         )
         images.users = self._users_of_image
         volumes.users = self._users_of_volume
@@ -253,6 +256,7 @@ class Daemon:
         await self.engine.quiesce()
         for machine in self.engine.index.all():
             machine.close()
+        self.engine.shipping.close()
         await self.engine.supervisor.close()
         if not any(machine.state.alive for machine in self.engine.index.all()):
             self.engine.networks.close_openings()
