@@ -56,6 +56,9 @@ class Pace:
                 return total + status.st_size - offset
             total, number = total + status.st_size, number + 1
 
+    def unwritten(self) -> list[tuple[bytes, bytes]]:
+        return self._log.unwritten()
+
     def flush(self) -> None:
         self._log.flush()
 
