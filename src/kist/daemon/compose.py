@@ -38,6 +38,7 @@ from kist.container.machine import Machine
 from kist.container.probing import Probing
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
+from kist.container.shipping import Shipping
 from kist.container.unhealthy import Unhealthy
 from kist.daemon import facts
 from kist.daemon.durability import LateSync
@@ -106,8 +107,9 @@ class Daemon:
         cgroup.hand_down_cpuset(layout, root)
         networks = NetworkService(self._database, self._instance.id, self._bridge_settings())
         networks.start()  # last: nothing fails behind it, so a refused start leaves no bridge
+        index = Index(self._database)
         self.engine = Engine(
-            index=Index(self._database),
+            index=index,
             images=images,
             snapshotter=snapshotter,
             volumes=volumes,
@@ -121,6 +123,7 @@ class Daemon:
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
+            shipping=Shipping(self.data_root, self.exec_root, f"{root}/engine", index.all),
             cdi=Registry(settings.words("cdi-spec-dir")),
             runtimes=runtimes(settings),
         )
@@ -266,6 +269,7 @@ class Daemon:
         await self.engine.quiesce()
         for machine in self.engine.index.all():
             machine.close()
+        self.engine.shipping.close()
         await self.engine.supervisor.close()
         if not any(machine.state.alive for machine in self.engine.index.all()):
             self.engine.networks.close_openings()
