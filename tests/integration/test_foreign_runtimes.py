@@ -4,6 +4,7 @@ kist's own, and nothing of them is left.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import Kistd, _end_engine, _make_engine, assert_no_leak, footprint
+from tests.conftest import Kistd, UnixConnection, _end_engine, _make_engine, assert_no_leak, footprint
 
 from kist.kernel import cgroup
 
@@ -307,3 +308,44 @@ def test_kills_for_memory_are_told(engine: Kistd, run: list[str]) -> None:
               "x=a; while :; do x=$x$x; done")  # fmt: skip
     wait_for(engine, "aa", "exited")
     assert engine.ok("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "aa") == "true 137\n"
+
+
+def test_kistd_dies_at_any_moment_of_a_start(own_engine: Kistd) -> None:
+    """The next one finds the container running, or as it was; the fixture counts what is left."""
+    engine = own_engine
+    Path(f"{engine.base}/c.json").write_text(json.dumps({"runtimes": {"x": {"path": RUNC}}}))
+    engine.stop()
+    engine.start()
+    for step in range(10):
+        ident = engine.ok("create", "--runtime=x", "busybox", "sleep", "100").strip()
+        connection = UnixConnection(engine.socket)
+        connection.request("POST", f"/containers/{ident}/start")
+        time.sleep(step * 0.012)
+        engine.kill()
+        connection.close()
+        engine.start()
+        assert status(engine, ident) in ("created", "running")
+        engine.ok("start", ident)
+        assert status(engine, ident) == "running"
+        engine.ok("rm", "-f", ident)
+
+
+def test_a_starter_that_dies_leaves_nothing(engine: Kistd) -> None:
+    """Whatever the runtime has begun by then is killed with the container's group."""
+    for step in range(6):
+        ident = engine.ok("create", "--runtime=other", "busybox", "sleep", "100").strip()
+        connection = UnixConnection(engine.socket)
+        connection.request("POST", f"/containers/{ident}/start")
+        time.sleep(0.005 + step * 0.008)
+        for pid in cgroup.pids(cgroup.detect(), f"kist/{engine.id}/engine"):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text() == "kist-starter\n":
+                    os.kill(pid, signal.SIGKILL)
+        assert connection.getresponse().status in (204, 500)
+        connection.close()
+        engine.ok("rm", "-f", ident)
+        layout, group = cgroup.detect(), f"kist/{engine.id}/{ident}"
+        deadline = time.monotonic() + 5
+        while cgroup.exists(layout, group):
+            assert time.monotonic() < deadline, cgroup.pids(layout, group)
+            time.sleep(0.02)
