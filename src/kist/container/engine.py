@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from kist.container.cdi import Registry
 from kist.container.events import EventBus
 from kist.container.index import Index
 from kist.container.machine import Machine
@@ -71,6 +72,7 @@ class Engine:
         data_root: str,
         exec_root: str,
         cgroup_root: str,
+        cdi: Registry,
         runtimes: Runtimes,
     ) -> None:
         self.index, self.images, self.snapshotter, self.volumes = index, images, snapshotter, volumes
@@ -78,6 +80,7 @@ class Engine:
         self.layout, self.limits, self.host, self.defaults = layout, limits, host, defaults
         self.data_root, self.exec_root, self.cgroup_root = data_root, exec_root, cgroup_root
         self._systemd = os.path.isdir("/run/systemd/system")  # sd_booted(3)
+        self.cdi = cdi
         self.runtimes = runtimes
         self._tasks: set[asyncio.Task[None]] = set()
         self.changed: Callable[[Machine], None] = lambda machine: None  # hears of every start, end, pause and unpause

@@ -9,6 +9,7 @@ import secrets
 
 import msgspec
 
+from kist.container import links
 from kist.container.engine import Engine
 from kist.container.errors import exec_error
 from kist.container.launching import default_filter, shares_with_host
@@ -154,7 +155,7 @@ class Execs:
         return ExecRequest(
             exec_id=state.id,
             args=tuple(config.cmd or ()),
-            env=_environment(machine, config),
+            env=_environment(machine, config, links.present(self._engine.index, record)),
             cwd=config.working_dir or record.config.working_dir or "/",
             user=config.user or record.config.user,
             extra_groups=() if config.user else tuple(asked.group_add or ()),
@@ -220,8 +221,9 @@ def _check_not_paused(machine: Machine, shown: str) -> None:
         raise Conflict(f"Container {shown} is paused, unpause the container before exec")
 
 
-def _environment(machine: Machine, config: ExecConfig) -> tuple[str, ...]:
-    found = dict(one.split("=", 1) for one in environment(machine.record) if "=" in one)
+def _environment(machine: Machine, config: ExecConfig, linked: list[links.Linked]) -> tuple[str, ...]:
+    told = [variable for link in linked for variable in link.environment()]
+    found = dict(one.split("=", 1) for one in environment(machine.record, told) if "=" in one)
     if config.tty:
         found.setdefault("TERM", "xterm")
     for variable in config.env or ():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
+from collections.abc import Callable
+from functools import partial
 
+from kist.container import cdi, links
 from kist.container.engine import Engine
 from kist.container.logging import log_setup
 from kist.container.machine import Machine
@@ -17,6 +21,8 @@ from kist.runtime.launch import ForeignRuntime, LaunchRequest
 from kist.runtime.security import parse_security_options
 from kist.runtime.spec import Joined, build_spec, capabilities_of
 
+log = logging.getLogger(__name__)
+_HOSTS_LIMIT = 1 << 20  # bytes
 Prepared = tuple[LaunchRequest, tuple[Endpoint, ...], tuple[PublishedPort, ...]]
 
 
@@ -41,14 +47,19 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             ports = engine.networks.publish(
                 machine.id, record.name, endpoint, record.config, asked, engine.defaults.publish_address
             )
-        files = _write_files(engine, machine, endpoint)
+        linked = links.linked(engine.index, record)
+        files = _write_files(engine, machine, endpoint, linked)
         program, flags = _filter(engine, machine) if runtime is None else (b"", 0)
-        spec = build_spec(record, engine.host, joined, files, f"{engine.exec_root}/rootfs")
+        told = tuple(variable for link in linked for variable in link.environment())
+        spec = build_spec(record, engine.host, joined, files, f"{engine.exec_root}/rootfs", linked=told)
+        edits = engine.cdi.edits(asked.device_requests) if asked.device_requests else []
+        if edits:
+            spec = cdi.apply(spec, edits)
         request = LaunchRequest(
             container_id=record.id,
             spec=spec,
             user=record.config.user,
-            extra_groups=tuple(asked.group_add or ()),
+            extra_groups=(*(asked.group_add or ()), *cdi.groups(edits)),
             rootfs=engine.snapshotter.mounts(record.snapshot),
             links=(link,) if link is not None else (),
             log=log_setup(asked.log_config, record.config, engine.log_path(record.id)),
@@ -105,18 +116,27 @@ def _joined(engine: Engine, machine: Machine) -> Joined:
     ):
         if mode.startswith("container:"):
             paths[field] = f"/proc/{_running_pid(engine, mode, field)}/ns/{kind}"
+            if field == "ipc":
+                paths["shm"] = paths["ipc"].replace("/ns/ipc", "/ns/mnt")
     return Joined(**paths)
 
 
 def _running_pid(engine: Engine, mode: str, field: str) -> int:
     other = engine.index.find(mode.partition(":")[2])
+    if field == "network" and other.state.restarting:
+        raise Conflict(
+            f"cannot join network namespace of container: Container {other.name} is restarting, wait until the "
+            f"container is running"
+        )
+    other.check_not_restarting()
     if not other.state.alive:
         if field == "network":
             raise Conflict(f"cannot join network namespace of container: container {other.id} is not running")
-        raise Conflict(f"cannot join {field.upper()} of a non running container: {other.id}")
+        raise Conflict(f"failed to join {field.upper()} namespace: container {other.id} is not running")
     if field == "ipc" and other.record.host_config.ipc_mode not in ("shareable", "host"):
         raise InvalidParameter(
-            f"non-shareable IPC (hint: use IpcMode:shareable for the donor container): container {other.id}"
+            f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
+            f"(hint: use IpcMode:shareable for the donor container)"
         )
     return other.state.pid
 
@@ -133,7 +153,9 @@ def _check_bind_sources(machine: Machine) -> None:
                 ) from error
 
 
-def _write_files(engine: Engine, machine: Machine, endpoint: Endpoint | None) -> dict[str, str]:
+def _write_files(
+    engine: Engine, machine: Machine, endpoint: Endpoint | None, linked: list[links.Linked]
+) -> dict[str, str]:
     """hosts, hostname and resolv.conf of this container; of the other one when it joins a network."""
     record, asked, defaults = machine.record, machine.record.host_config, engine.defaults
     directory = engine.directory(record.id)
@@ -157,11 +179,49 @@ def _write_files(engine: Engine, machine: Machine, endpoint: Endpoint | None) ->
         else:
             address = endpoint.address if endpoint else ""
             content["hosts"] = texts.hosts(
-                record.config.hostname, record.config.domainname, address, asked.extra_hosts or (), gateway
+                record.config.hostname,
+                record.config.domainname,
+                address,
+                asked.extra_hosts or (),
+                gateway,
+                [(link.address, link.hosts_names) for link in linked],
             )
         for name, text in content.items():
             _write(f"{directory}/{name}", text)
     return {f"/etc/{name}": f"{directory}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
+
+
+def tell_parents(engine: Engine, machine: Machine) -> None:
+    """Containers that are linked to this one, and run, learn the address that it has now."""
+    endpoints = machine.record.endpoints
+    for parent, alias in engine.index.parents(machine.id) if endpoints else ():
+        _edit_hosts(engine, parent, partial(texts.with_address, name=links.bare(alias), address=endpoints[0].address))
+
+
+def forget_link(engine: Engine, parent: Machine, alias: str) -> None:
+    """The name of a link that is no more goes out of the hosts file."""
+    _edit_hosts(engine, parent, partial(texts.without_name, name=links.bare(alias)))
+
+
+def _edit_hosts(engine: Engine, machine: Machine, change: Callable[[str], str]) -> None:
+    """In place, as it is mounted in the container, which may have written to it. What is too long is no hosts file."""
+    if not machine.state.alive:
+        return
+    try:
+        descriptor = os.open(f"{engine.directory(machine.id)}/hosts", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        text = os.read(descriptor, _HOSTS_LIMIT).decode("utf-8", "surrogateescape")
+        changed = change(text)
+        if changed != text and len(text) < _HOSTS_LIMIT:
+            data = changed.encode("utf-8", "surrogateescape")
+            os.pwrite(descriptor, data, 0)
+            os.ftruncate(descriptor, len(data))
+    except OSError as error:
+        log.warning("cannot tell container %s where its links are: %s", machine.id, error)
+    finally:
+        os.close(descriptor)
 
 
 def _has_bridge(engine: Engine) -> bool:

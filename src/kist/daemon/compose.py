@@ -16,18 +16,22 @@ import msgspec
 
 from kist.api.absent import add_absent
 from kist.api.app import App
+from kist.api.archive import FileRoutes
 from kist.api.checkpoints import CheckpointRoutes
 from kist.api.containers import ContainerRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
 from kist.api.networks import NetworkRoutes
+from kist.api.stats import StatsRoutes
 from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
+from kist.container.cdi import Registry
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Defaults, Engine, Runtimes
 from kist.container.events import EventBus
 from kist.container.execs import Execs
+from kist.container.files import ContainerFiles
 from kist.container.index import Index
 from kist.container.lifecycle import Lifecycle
 from kist.container.logging import check_log_config, check_log_driver
@@ -118,6 +122,7 @@ class Daemon:
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
+            cdi=Registry(settings.words("cdi-spec-dir")),
             runtimes=runtimes(settings),
         )
         images.users = self._users_of_image
@@ -286,7 +291,9 @@ class Daemon:
             default_network=self.engine.networks.default_mode,
             check_start=checkpoints.check_start,
         ).add_to(router)
+        StatsRoutes(containers).add_to(router)
         ExecRoutes(containers).add_to(router)
+        FileRoutes(ContainerFiles(self.engine)).add_to(router)
         ImageRoutes(
             self.engine.images,
             self.transfer,

@@ -18,7 +18,7 @@ from kist.kernel import cgroup
 from kist.kernel.process import raise_descriptor_limit, set_name
 from kist.logs.writer import JsonFileWriter, NullWriter
 from kist.monitor import foreign, launch, starter
-from kist.monitor.loop import READ, Loop
+from kist.monitor.loop import EXCEPTION, READ, Loop
 from kist.monitor.protocol import LOST, VERSION, Closed, Message, Receiver, send
 from kist.monitor.starter import write_file
 from kist.monitor.streams import Client, Streams
@@ -82,7 +82,7 @@ class Exec:
         self._doomed = False
         self._helper = 0
         config = request["config"]
-        self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
+        self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None, self._detached)
         self._client = client
         self._config = config
         self._console = -1
@@ -181,6 +181,9 @@ class Exec:
         self.streams.finish()
         self._monitor.exec_over(self, None if failed else code)
 
+    def _detached(self) -> None:
+        self._monitor.tell({"event": "exec_detached", "id": self.id})
+
     def _output_ended(self) -> None:
         """All its streams are closed; the process may live on."""
 
@@ -213,13 +216,17 @@ class Monitor:
         rest = iter(descriptors)
         kept = {name: next(rest) for name in handed["handed"]}
         self.init_pidfd = kept.get("init", -1)
+        self._oom_watch = -1
+        self._oom_kills = 0
         if self._config["runtime"]:
             self.runtime = foreign.Runtime(**self._config["runtime"])
         log = self._config["log"]
         self._log: JsonFileWriter | NullWriter = NullWriter()
         if "log" in kept:
             self._log = JsonFileWriter(log["path"], log["max_size"], log["max_files"], log["attrs"], kept["log"])
-        self.streams = Streams(self.loop, self._log, lambda: None, lambda: None)
+        self.streams = Streams(
+            self.loop, self._log, lambda: None, lambda: None, lambda: self.tell({"event": "detached"})
+        )
         for spec in handed["clients"]:
             self._attach(spec, [next(rest)])
         for spec in handed["waiters"]:
@@ -242,6 +249,8 @@ class Monitor:
             ends = [kept.get(name, -1) for name in ("stdin", "stdout", "stderr")]
             self.streams.use_pipes(ends[0], ends[1], ends[2], stdin_once=once)
         self.loop.watch(self.init_pidfd, READ, lambda events: self._exited())
+        if self._config["watch_oom"]:
+            self._watch_oom({}, [])
         if self._listener is not None:
             self._listener.listen(4)  # once more: from now on the kernel names this process to who connects
             self.loop.watch(self._listener.fileno(), READ, lambda events: self._accept())
@@ -298,6 +307,7 @@ class Monitor:
             self._connection.close()
             self._receiver.close()
             self._connection = None
+            self.streams.drop_held()
 
     def tell(self, message: Message, descriptors: list[int] | None = None) -> None:
         """To kistd, if there is one; it learns the same from the greeting when there is none now."""
@@ -321,6 +331,7 @@ class Monitor:
     def handle(self, message: Message, descriptors: list[int]) -> None:
         commands = {
             "attach": self._attach,
+            "let_go": self._let_go,
             "wait": self._wait,
             "resize": self._resize,
             "signal": self._signal,
@@ -328,6 +339,7 @@ class Monitor:
             "exec_resize": self._exec_resize,
             "exec_kill": self._exec_kill,
             "close_clients": self._close_clients,
+            "watch_oom": self._watch_oom,
             "release": self._release,
         }
         command = commands.get(message["command"])
@@ -343,13 +355,50 @@ class Monitor:
 
     # --- the life of the container ---
 
+    def _watch_oom(self, message: Message, descriptors: list[int]) -> None:
+        """From now on kistd hears of every time that the container runs into its limit. Asked for by a limit."""
+        if self._oom_watch >= 0 or self.init_pidfd < 0:
+            return
+        try:
+            self._oom_watch = cgroup.watch_oom(self.layout, self.cgroup)
+            self._oom_kills = cgroup.oom_kills(self.layout, self.cgroup)
+        except OSError as error:
+            self.tell({"event": "warning", "message": f"watch for lack of memory: {error}"})
+            return
+        self.loop.watch(self._oom_watch, EXCEPTION if self.layout.is_v2 else READ, lambda events: self._out_of_memory())
+
+    def _out_of_memory(self) -> None:
+        """On v1 it is told before the kernel has killed, or when it may not; on v2 other counters change too."""
+        if self.layout.is_v2:
+            os.pread(self._oom_watch, 1, 0)  # or it stays ready
+            kills = cgroup.oom_kills(self.layout, self.cgroup)
+            if kills <= self._oom_kills:
+                return
+            self._oom_kills = kills
+        else:
+            try:
+                os.eventfd_read(self._oom_watch)
+            except BlockingIOError:
+                return
+        self._state = self._state | {"oom": True}
+        self.tell({"event": "oom"})
+
+    def _forget_oom(self) -> None:
+        """The last news, and none when the group goes, which the kernel tells there too."""
+        if self._oom_watch >= 0:
+            self._out_of_memory()
+            self.loop.forget(self._oom_watch)
+            os.close(self._oom_watch)
+            self._oom_watch = -1
+
     def _exited(self) -> None:
         result = os.waitid(os.P_PIDFD, self.init_pidfd, os.WEXITED)
         assert result is not None
         self.loop.forget(self.init_pidfd)
         os.close(self.init_pidfd)
         self.init_pidfd = -1
-        oom = cgroup.oom_kills(self.layout, self.cgroup) > 0
+        self._forget_oom()
+        oom = self._state.get("oom", False) or cgroup.oom_kills(self.layout, self.cgroup) > 0
         if self._config["shares_pids"]:  # no namespace of its own that would take its other processes along
             cgroup.kill(self.layout, self.cgroup)
         self.streams.drain()
@@ -404,10 +453,15 @@ class Monitor:
 
     def _attach(self, message: Message, descriptors: list[int]) -> None:
         client = _client(message, descriptors[0])
+        if client.held:
+            self.tell({"event": "held", "id": client.held, "time": time.time_ns()})
         if self._state["status"] == "exited":
             client.close()
             return
         self.streams.attach(client)
+
+    def _let_go(self, message: Message, descriptors: list[int]) -> None:
+        self.streams.let_go(message["id"])
 
     def _wait(self, message: Message, descriptors: list[int]) -> None:
         waiter = Waiter(socket.socket(fileno=descriptors[0]), message["removed"])
@@ -511,4 +565,5 @@ def _client(message: Message, descriptor: int) -> Client:
         stderr=message["stderr"],
         detach_keys=base64.b64decode(message["detach_keys"]),
         leftover=base64.b64decode(message["leftover"]),
+        held=message.get("held", ""),
     )

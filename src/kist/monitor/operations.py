@@ -430,7 +430,8 @@ class MountCgroups(NamedTuple):
 class BindInside(NamedTuple):
     """A part of the host's tree at a path of the container. `attributes` MOUNT_ATTR_*, `propagation` MS_*.
 
-    `inside` is a path below the source, which others may write to: no link in it leads out of the source.
+    `inside` is a path below the source, which others may write to: no link in it leads out of the source. With
+    `namespace`, a mount namespace's file, the source is a path of that namespace.
     """
 
     source: str
@@ -440,9 +441,11 @@ class BindInside(NamedTuple):
     attributes_recursive: bool
     propagation: int
     inside: str = ""
+    namespace: str = ""
 
     def describe(self) -> str:
-        return f"bind {self.source} at {self.target}"
+        where = f" of {self.namespace}" if self.namespace else ""
+        return f"bind {self.source}{where} at {self.target}"
 
     def execute(self, context: Context) -> None:
         tree = self._clone(const.OPEN_TREE_CLONE | (const.AT_RECURSIVE if self.recursive else 0))
@@ -464,6 +467,8 @@ class BindInside(NamedTuple):
             os.close(tree)
 
     def _clone(self, flags: int) -> int:
+        if self.namespace:
+            return _clone_elsewhere(self.namespace, self.source, flags)
         if not self.inside:
             return mount.open_tree(self.source, flags)
         whole = os.open(self.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -475,6 +480,24 @@ class BindInside(NamedTuple):
             return mount.open_tree("", flags | const.AT_EMPTY_PATH, part)
         finally:
             os.close(part)
+
+
+def _clone_elsewhere(namespace: str, source: str, flags: int) -> int:
+    """A copy of a mount of another mount namespace: the kernel makes it only there. setns(2) changes root and place."""
+    paths = ("/", ".", "/proc/self/ns/mnt", namespace)
+    root, here, own, other = (os.open(one, os.O_RDONLY | os.O_CLOEXEC) for one in paths)
+    try:
+        ns.setns(other, const.CLONE_NEWNS)
+        try:
+            return mount.open_tree(source, flags | const.AT_SYMLINK_NOFOLLOW)
+        finally:
+            ns.setns(own, const.CLONE_NEWNS)
+            os.fchdir(root)
+            os.chroot(".")
+            os.fchdir(here)
+    finally:
+        for descriptor in (root, here, own, other):
+            os.close(descriptor)
 
 
 class MakeDevice(NamedTuple):

@@ -25,7 +25,9 @@ from kist.monitor.protocol import Message
 HANDED = ("connection", "listener", "init", "log", "stdin", "stdout", "stderr", "console")
 
 
-KEPT_SETTINGS = ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner", "runtime")
+KEPT_SETTINGS = (
+    "cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner", "watch_oom", "runtime"
+)  # fmt: skip
 _REAPER = b"reaper"
 
 

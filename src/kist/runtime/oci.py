@@ -51,6 +51,8 @@ class Root(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 SUBPATH = "x-kist.subpath="  # a mount option of ours (mount(8), x-*): what below the source is bound
 
+NAMESPACE = "x-kist.namespace="  # the same: in which mount namespace the source is
+
 
 class Mount(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     destination: str

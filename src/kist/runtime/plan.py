@@ -107,6 +107,7 @@ def start_config(request: LaunchRequest) -> dict[str, Any]:
         "pid_namespace": pid_path,
         "shares_pids": not own_pids,
         "links": bool(request.links),
+        "watch_oom": _is_limited(request.spec.linux.resources),
         "owner": [_outside(request.spec.linux.uid_mappings), _outside(request.spec.linux.gid_mappings)],
         "log": {
             "path": request.log.path,
@@ -116,6 +117,10 @@ def start_config(request: LaunchRequest) -> dict[str, Any]:
         },
         "runtime": None,  # this engine
     }
+
+
+def _is_limited(resources: oci.Resources | None) -> bool:
+    return resources is not None and resources.memory is not None and bool(resources.memory.limit)
 
 
 def _outside(mappings: tuple[oci.IDMapping, ...]) -> int:
@@ -249,7 +254,8 @@ def mount_step(mount: oci.Mount) -> do.Operation:
         recursive = "rbind" in mount.options
         deep = "rro" in mount.options
         inside = next((one[len(oci.SUBPATH) :] for one in mount.options if one.startswith(oci.SUBPATH)), "")
-        return do.BindInside(mount.source, target, recursive, attributes, deep, propagation, inside)
+        elsewhere = next((one[len(oci.NAMESPACE) :] for one in mount.options if one.startswith(oci.NAMESPACE)), "")
+        return do.BindInside(mount.source, target, recursive, attributes, deep, propagation, inside, elsewhere)
     if mount.type == "sysfs" and attributes & const.MOUNT_ATTR_RDONLY:
         options = [*options, "ro"]  # the file system of this network namespace, not only this mount of it
     plain = mount.type in _KERNEL_FILE_SYSTEMS or target in _PLAIN_TARGETS

@@ -48,6 +48,7 @@ class AttachClient(msgspec.Struct, frozen=True):
     stderr: bool
     detach_keys: bytes = b""
     leftover: bytes = b""
+    held: str = ""  # output waits at the monitor until this name is let go
 
     def message(self) -> Message:
         return {
@@ -57,6 +58,7 @@ class AttachClient(msgspec.Struct, frozen=True):
             "stderr": self.stderr,
             "detach_keys": base64.b64encode(self.detach_keys).decode(),
             "leftover": base64.b64encode(self.leftover).decode(),
+            "held": self.held,
         }
 
 
