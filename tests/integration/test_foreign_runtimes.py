@@ -134,6 +134,11 @@ def test_a_life(engine: Kistd, run: list[str]) -> None:
     ident = engine.ok("inspect", "-f", "{{.Id}}", "aa").strip()
     layout, group = cgroup.detect(), f"kist/{engine.id}/{ident}"
     assert cgroup.read(f"{layout.path('memory', group)}/memory.limit_in_bytes") in (str(32 << 20), "")
+    _, stats = engine.request("GET", "/containers/aa/stats?stream=0&one-shot=1")
+    assert stats["pids_stats"]["current"] >= 1
+    assert stats["networks"]["eth0"]["rx_packets"] >= 0
+    assert engine.docker("cp", "-", "aa:/tmp", stdin=engine.docker("cp", "aa:/etc/passwd", "-").out).status == 0
+    assert engine.ok("exec", "aa", "cat", "/tmp/passwd") == engine.ok("exec", "aa", "cat", "/etc/passwd")
     engine.ok("stop", "aa")
     assert engine.ok("inspect", "-f", "{{.State.ExitCode}}", "aa") == "5\n"
     assert engine.ok("logs", "aa") == "started\nended\n"
