@@ -21,7 +21,7 @@ from tests.conftest import Kistd, UnixConnection, _end_engine, _make_engine, ass
 from kist.kernel import cgroup
 
 RUNC = shutil.which("runc") or ""
-OWN = str(Path(sys.executable).with_name("kist-runtime"))
+OWN = shutil.which("kist-runtime", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or ""
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not RUNC, reason="runc is not installed: make packages"),
@@ -287,7 +287,7 @@ def test_a_monitor_that_dies_takes_its_container_along(engine: Kistd) -> None:
     ],
 )
 def test_bad_options_are_refused(flags: list[str], told: str) -> None:
-    kistd = str(Path(sys.executable).with_name("kistd"))
+    kistd = shutil.which("kistd", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or ""
     done = subprocess.run([kistd, *flags, "--validate"], capture_output=True, text=True, check=False, timeout=20)
     assert (done.returncode, told in done.stderr) == (1, True), done.stderr
 

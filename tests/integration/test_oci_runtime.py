@@ -26,7 +26,7 @@ from tests.conftest import SHARED
 
 from kist.kernel import cgroup
 
-KIST = str(Path(sys.executable).with_name("kist-runtime"))
+KIST = shutil.which("kist-runtime", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or ""
 RUNC = shutil.which("runc") or ""
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
