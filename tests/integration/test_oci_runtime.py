@@ -253,7 +253,7 @@ cat /sys/fs/cgroup/devices/devices.list
 ls -l /dev | awk '{print $1,$3,$4,$5,$6,$NF}' | sort; ls -ld /b /b/etc /dev/shm | awk '{print $1,$3,$4,$NF}'
 sed 's/^[0-9]* [0-9]* //' /proc/self/mountinfo | awk '{print $3,$4}' | sed 's/relatime//' | sort | uniq |
   grep -v /sys/fs/cgroup
-ls /proc/1/fd | wc -l; cat /proc/1/cgroup | sed 's/.*://; s/oci-[a-z]*-/oci-/' | sort | uniq | head -1
+ls /proc/self/fd; cat /proc/1/cgroup | sed 's/.*://; s/oci-[a-z]*-/oci-/' | sort | uniq | head -1
 grep lo: /proc/net/dev | wc -l
 touch /proc/sys/x 2>&1; cat /proc/timer_list | wc -c; awk '$2=="00000000"' /proc/net/route
 """
