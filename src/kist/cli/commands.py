@@ -50,6 +50,8 @@ CONTAINER = (
         "run:start",
         (
             Opt("attach", "flag", "Attach STDOUT/STDERR and forward signals", "a"),
+            Opt("checkpoint", "text", "Restore from this checkpoint"),
+            Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory"),
             Opt("interactive", "flag", "Attach container's STDIN", "i"),
             _KEYS,
             _PROXY,
@@ -366,6 +368,7 @@ TOP = (
     *IMAGE,
     *SYSTEM,
 )
+_CHECKPOINT_DIR = Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory")
 GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "container": ("Manage containers", (
         *CONTAINER,
@@ -406,6 +409,15 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio", hidden=True),
     )),
     "context": ("Manage contexts", CONTEXT),
+    "checkpoint": ("Manage checkpoints", (
+        Command("create", "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container",
+                "checkpoints:create", (
+                    _CHECKPOINT_DIR, Opt("leave-running", "flag", "Leave the container running after checkpoint")), 2, 2),
+        Command("ls", "[OPTIONS] CONTAINER", "List checkpoints for a container", "checkpoints:listing", (_CHECKPOINT_DIR,),
+                1, 1, aliases=("list",)),
+        Command("rm", "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint", "checkpoints:remove", (_CHECKPOINT_DIR,),
+                2, 2, aliases=("remove",)),
+    )),
     "daemon": ("Manage the daemon of this machine", (
         Command("stop", "", "Stop the daemon that kist started; containers run on", "others:daemon_stop"),
     )),
@@ -418,7 +430,7 @@ NOT_YET = {
                     _MEANWHILE),
     **dict.fromkeys((
         "commit", "cp", "diff", "export", "compose", "swarm", "service", "stack", "node", "secret", "config",
-        "plugin", "builder", "buildx", "manifest", "trust", "checkpoint", "container commit", "container cp",
+        "plugin", "builder", "buildx", "manifest", "trust", "container commit", "container cp",
         "container diff", "container export", "network create", "network rm", "network connect",
         "network disconnect", "network prune", "system prune",
     ), ""),

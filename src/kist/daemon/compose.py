@@ -17,6 +17,7 @@ import msgspec
 from kist.api.absent import add_absent
 from kist.api.app import App
 from kist.api.archive import FileRoutes
+from kist.api.checkpoints import CheckpointRoutes
 from kist.api.containers import ContainerRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
@@ -283,6 +284,8 @@ class Daemon:
     def app(self) -> App:
         router = Router()
         containers = self.containers
+        checkpoints = CheckpointRoutes(containers, experimental=self.settings.flag("experimental"))
+        checkpoints.add_to(router)
         ContainerRoutes(
             containers,
             self._create,
@@ -290,6 +293,7 @@ class Daemon:
             self._pruned,
             cgroup2=self.engine.layout.is_v2,
             default_network=self.engine.networks.default_mode,
+            check_start=checkpoints.check_start,
         ).add_to(router)
         StatsRoutes(containers).add_to(router)
         ExecRoutes(containers).add_to(router)
