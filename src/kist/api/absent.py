@@ -11,7 +11,6 @@ _NOT_YET = {
     "docker diff": ("GET /containers/{id}/changes",),
     "docker export": ("GET /containers/{id}/export",),
     "docker commit": ("POST /commit",),
-    "attaching by websocket": ("GET /containers/{id}/attach/ws",),
     "building images": ("POST /build", "POST /build/prune", "POST /session", "POST /grpc"),
     "pushing to registries": ("POST /images/{name:.*}/push",),
     "searching registries": ("GET /images/search",),

@@ -24,6 +24,7 @@ from kist.api.stats import StatsRoutes
 from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
+from kist.api.websocket import WebsocketRoutes
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Defaults, Engine
 from kist.container.events import EventBus
@@ -276,6 +277,7 @@ class Daemon:
             default_network=self.engine.networks.default_mode,
         ).add_to(router)
         StatsRoutes(containers).add_to(router)
+        WebsocketRoutes(containers, self._logs).add_to(router)
         ExecRoutes(containers).add_to(router)
         ImageRoutes(
             self.engine.images,
