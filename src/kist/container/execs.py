@@ -42,7 +42,7 @@ class Execs:
         machine.execs[exec_id] = ExecState(exec_id, machine.id, config)
         self._by_id[exec_id] = machine
         self._forget_gone()
-        self._engine.emit(machine, f"exec_create: {' '.join(config.cmd)}", execID=exec_id)
+        self._engine.emit(machine, _action("exec_create", config), execID=exec_id)
         return exec_id
 
     def _forget_gone(self) -> None:
@@ -82,7 +82,7 @@ class Execs:
         message["kept"] = msgspec.json.encode(state.config).decode()
         if client is not None:
             message["client"] = client.message()
-        self._engine.emit(machine, f"exec_start: {' '.join(state.config.cmd or ())}", execID=state.id)
+        self._engine.emit(machine, _action("exec_start", state.config), execID=state.id)
         with plan_file(steps) as unread:
             machine.handle.send(message, [unread, *([client.descriptor] if client is not None else [])])
         try:
@@ -153,6 +153,12 @@ class Execs:
         if not state.running or machine.handle is None:
             raise InvalidParameter("exec process is not started")
         machine.handle.send({"command": "exec_resize", "id": state.id, "height": height, "width": width})
+
+
+def _action(verb: str, config: ExecConfig) -> str:
+    """With the command line, a space behind the program though nothing follows, as Docker writes it."""
+    program, *arguments = config.cmd or ("",)
+    return f"{verb}: {program} {' '.join(arguments)}"
 
 
 def _check_running(machine: Machine) -> None:

@@ -469,7 +469,6 @@ class Lifecycle:
             with suppress(OSError):  # a full disk: then a crash right now would leave it to a prune
                 engine.volumes.mark(name)
         engine.index.forget(machine)
-        engine.emit(machine, "destroy")
         try:
             if engine.snapshotter.exists(machine.record.snapshot):
                 engine.snapshotter.remove(machine.record.snapshot)
@@ -483,6 +482,7 @@ class Lifecycle:
                     engine.volumes.remove(name, force=True)
             except (KistError, OSError) as error:
                 log.error("volume %s of container %s stays: %s", name, machine.id, error)
+        engine.emit(machine, "destroy")
         self._release(machine, removed=True)
         for waiter in machine.pending_waiters:
             answer_waiter(waiter, machine.state.exit_code)

@@ -17,6 +17,7 @@ import msgspec
 from kist.api.absent import add_absent
 from kist.api.app import App
 from kist.api.containers import ContainerRoutes
+from kist.api.events import EventRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
 from kist.api.networks import NetworkRoutes
@@ -88,7 +89,7 @@ class Daemon:
             self._database,
             ContentStore(f"{self.data_root}/content"),
             snapshotter,
-            lambda action, image_id, name: self.events.emit("image", action, image_id, {"name": name}),
+            lambda action, image_id, attributes: self.events.emit("image", action, image_id, attributes),
         )
         volumes = VolumeService(
             self._database,
@@ -299,9 +300,9 @@ class Daemon:
             facts.version(experimental=self.settings.flag("experimental")),
             lambda: facts.info(self.engine, self.settings, self._instance.id),
             usage.collect,
-            self.events.listen,
             self.engine.quiesce,
         ).add_to(router)
+        EventRoutes(self.events.listen).add_to(router)
         add_absent(router)
         return App(router, f"kist/{facts.ENGINE_VERSION} (linux)", experimental=self.settings.flag("experimental"))
 
