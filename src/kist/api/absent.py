@@ -11,7 +11,7 @@ _NOT_YET = {
     "docker diff": ("GET /containers/{id}/changes",),
     "docker export": ("GET /containers/{id}/export",),
     "docker commit": ("POST /commit",),
-    "building images": ("POST /build", "POST /build/prune", "POST /session", "POST /grpc"),
+    "building images": ("POST /build", "POST /session", "POST /grpc"),
     "pushing to registries": ("POST /images/{name:.*}/push",),
     "searching registries": ("GET /images/search",),
     "logging in to registries": ("POST /auth",),

@@ -301,6 +301,7 @@ class Daemon:
             lambda: facts.info(self.engine, self.settings, self._instance.id),
             usage.collect,
             self.engine.quiesce,
+            self._pruned,
         ).add_to(router)
         EventRoutes(self.events.listen).add_to(router)
         add_absent(router)
