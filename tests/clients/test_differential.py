@@ -28,6 +28,26 @@ ps --filter label=nothing
 ps -a --filter nonsense=1
 ps -a --filter status=bad
 ps -as
+stats --no-stream {S}
+stats --no-stream --no-trunc --format json {S}
+stats --no-stream nosuch
+system df -v
+system prune
+system prune -f --filter label=nosuch
+system prune --volumes --filter until=1h
+system prune -a --filter label=nosuch --filter label!=other
+container prune
+container prune -f --filter label=nosuch
+image prune
+image prune -f --filter label=nosuch
+image prune -a
+network prune
+network prune -f
+network prune -f --filter bogus=1
+volume prune
+volume prune -a
+volume prune -f --filter label=nosuch
+volume prune -a --filter all=1
 container ls -a
 images
 images -q
