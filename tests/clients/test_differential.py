@@ -107,7 +107,7 @@ run --rm --cpu-rt-period x busybox true
 run --rm --kernel-memory x busybox true
 run --rm --link a:b:c busybox true
 run --rm --link nosuch busybox true
-run --rm --link {C}:db busybox grep -c db /etc/hosts
+run --rm --link {C}:db busybox grep -cw db /etc/hosts
 run --rm --volumes-from nosuch busybox true
 run --rm --volumes-from {C}:bogus busybox true
 run --rm --link-local-ip 169.254.1.1 busybox true

@@ -20,7 +20,7 @@ from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
 from kist.model.container import ContainerRecord
-from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
+from kist.model.errors import InvalidParameter, KistError, NotFound
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
@@ -75,8 +75,18 @@ class Containers(Protocol):
     def wait(self, name: str, descriptor: int, removed: bool) -> None: ...
     def check_keys(self, keys: str) -> None: ...
     def check_attachable(self, name: str) -> bool: ...
-    def attach(
-        self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes
+    async def attach(
+        self,
+        name: str,
+        descriptor: int,
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        keys: str,
+        leftover: bytes,
+        past: bool = False,
+        multiplexed: bool = True,
     ) -> None: ...
 
 
@@ -267,8 +277,6 @@ class ContainerRoutes:
 
     async def attach(self, request: Request) -> Response | None:
         name = request.parameters["name"]
-        if flag(request, "logs") and flag(request, "stream"):
-            raise NotSupported("attach with both logs and stream is not supported by this engine yet")
         if not flag(request, "stream"):
             await self._past_output(request)
             return None
@@ -277,7 +285,7 @@ class ContainerRoutes:
         tty = self._containers.check_attachable(name)
         taken = await upgrade(request, tty=tty)
         streams = {stream: flag(request, stream) for stream in ("stdin", "stdout", "stderr")}
-        self._containers.attach(
+        await self._containers.attach(
             name,
             taken.descriptor,
             stdin=streams["stdin"],
@@ -285,6 +293,7 @@ class ContainerRoutes:
             stderr=streams["stderr"],
             keys=keys,
             leftover=taken.leftover,
+            past=flag(request, "logs"),
         )
         return None
 

@@ -21,7 +21,7 @@ from kist.model.container import ContainerRecord, LinkedContainer, MountPoint
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
 from kist.model.image import Image
 from kist.model.timestamp import rfc3339
-from kist.runtime import seccomp, security, spec
+from kist.runtime import foreign, seccomp, security, spec
 from kist.runtime.plan import rlimit_names
 
 
@@ -60,6 +60,9 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     merged = msgspec.structs.replace(merged, hostname=hostname)
     mounts = mount_points(merged, host, volumes_from.points(engine.index, host.volumes_from or ()))
     linked = links.resolve(engine.index, host.links or (), host.network_mode)
+    problem = foreign.problem(mounts, host.ipc_mode) if host.runtime in engine.runtimes.foreign else ""
+    if problem:
+        raise NotSupported(f"{problem} is not supported with another runtime than kist")
     name = engine.index.reserve(name, container_id)
     try:
         machine = await _make(engine, request, container_id, name, merged, host, image, mounts, linked)
@@ -117,7 +120,7 @@ def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
         restart_policy=RestartPolicy(policy.name or "no", policy.maximum_retry_count),
         shm_size=0 if ipc == "host" or ipc.startswith("container:") else shm_size,
         cgroupns_mode=cgroupns,
-        runtime=host.runtime or "kist",
+        runtime=host.runtime or engine.runtimes.default,
         isolation=host.isolation,
         console_size=host.console_size or (0, 0),
     )
@@ -142,7 +145,7 @@ def _check_supported(engine: Engine, host: HostConfig) -> None:
         security_profile_compiles(options.seccomp, engine, host)
     if options.apparmor not in ("", "unconfined"):
         raise InvalidParameter(f"AppArmor profile {options.apparmor!r} cannot be applied: AppArmor is not supported")
-    if host.runtime not in ("kist", "runc", "io.containerd.runc.v2"):
+    if not engine.runtimes.known(host.runtime):
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     _check_storage_options(host.storage_opt or {})
     if spec.uses_init(host, engine.host) and not engine.host.init_binary:

@@ -16,7 +16,7 @@ from kist.container.launching import default_filter, shares_with_host
 from kist.container.machine import ExecState, Machine
 from kist.model.config import ExecConfig
 from kist.model.errors import Conflict, InvalidParameter, NotFound
-from kist.runtime import plan, seccomp
+from kist.runtime import foreign, plan, seccomp
 from kist.runtime.launch import ExecRequest
 from kist.runtime.security import parse_security_options, tweak_capabilities
 from kist.runtime.spec import capabilities_of, environment, rlimits
@@ -99,7 +99,10 @@ class Execs:
         state.started = True
         state.outcome = asyncio.get_running_loop().create_future()
         request = self._request(machine, state, client, console)
-        message, steps = plan.exec_start(request, shares_with_host(machine))
+        if self._engine.is_foreign(machine):
+            message, steps = foreign.exec_start(request)
+        else:
+            message, steps = plan.exec_start(request, shares_with_host(machine))
         message["kept"] = msgspec.json.encode(_Kept(state.config, state.probe)).decode()
         if client is not None:
             message["client"] = client.message()

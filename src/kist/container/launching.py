@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +16,8 @@ from kist.container.machine import Machine
 from kist.model.errors import Conflict, InvalidParameter, KistError
 from kist.model.network import Endpoint, Link, PublishedPort
 from kist.network import files as texts
-from kist.runtime import seccomp
-from kist.runtime.launch import LaunchRequest
+from kist.runtime import oci, seccomp
+from kist.runtime.launch import ForeignRuntime, LaunchRequest
 from kist.runtime.security import parse_security_options
 from kist.runtime.spec import Joined, build_spec, capabilities_of
 
@@ -29,12 +30,16 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
     """Takes addresses and ports and writes files; what it took is given back when it fails."""
     record = machine.record
     asked = record.host_config
+    runtime = _runtime(engine, machine)
     joined = _joined(engine, machine)
     _check_bind_sources(machine)
     run_dir = engine.run_dir(machine)
     os.makedirs(run_dir, mode=0o700, exist_ok=True)
     for name in os.listdir(run_dir):
-        os.unlink(f"{run_dir}/{name}")
+        try:
+            os.unlink(f"{run_dir}/{name}")
+        except IsADirectoryError:  # what another runtime keeps
+            shutil.rmtree(f"{run_dir}/{name}")
     endpoint, link = _attach(engine, machine)
     ports: tuple[PublishedPort, ...] = ()
     try:
@@ -44,7 +49,7 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             )
         linked = links.linked(engine.index, record)
         files = _write_files(engine, machine, endpoint, linked)
-        program, flags = _filter(engine, machine)
+        program, flags = _filter(engine, machine) if runtime is None else (b"", 0)
         told = tuple(variable for link in linked for variable in link.environment())
         spec = build_spec(record, engine.host, joined, files, f"{engine.exec_root}/rootfs", linked=told)
         edits = engine.cdi.edits(asked.device_requests) if asked.device_requests else []
@@ -65,6 +70,8 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             stdin_once=record.config.stdin_once,
             seccomp_program=program,
             seccomp_flags=flags,
+            foreign=runtime,
+            seccomp=None if runtime is None else _foreign_filter(engine, machine),
             loopback=asked.network_mode != "host" and not joined.network,
         )
     except BaseException:
@@ -74,6 +81,16 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             engine.networks.detach(endpoint)
         raise
     return request, (endpoint,) if endpoint is not None else (), ports
+
+
+def _runtime(engine: Engine, machine: Machine) -> ForeignRuntime | None:
+    """Raises InvalidParameter when it is not registered any more."""
+    if not engine.is_foreign(machine):
+        return None
+    name = machine.record.host_config.runtime
+    if name not in engine.runtimes.foreign:
+        raise InvalidParameter(f"unknown or invalid runtime name: {name}")
+    return engine.runtimes.foreign[name]
 
 
 def _attach(engine: Engine, machine: Machine) -> tuple[Endpoint | None, Link | None]:
@@ -106,6 +123,12 @@ def _joined(engine: Engine, machine: Machine) -> Joined:
 
 def _running_pid(engine: Engine, mode: str, field: str) -> int:
     other = engine.index.find(mode.partition(":")[2])
+    if field == "network" and other.state.restarting:
+        raise Conflict(
+            f"cannot join network namespace of container: Container {other.name} is restarting, wait until the "
+            f"container is running"
+        )
+    other.check_not_restarting()
     if not other.state.alive:
         if field == "network":
             raise Conflict(f"cannot join network namespace of container: container {other.id} is not running")
@@ -234,6 +257,23 @@ def _filter(engine: Engine, machine: Machine) -> tuple[bytes, int]:
     if options.seccomp:
         return seccomp.user_program(options.seccomp, capabilities)
     return default_filter(engine.defaults.seccomp_profile, capabilities)
+
+
+def _foreign_filter(engine: Engine, machine: Machine) -> oci.Seccomp | None:
+    """The same as configuration, for a runtime that compiles it itself."""
+    asked, profile = machine.record.host_config, engine.defaults.seccomp_profile
+    options = parse_security_options(asked.security_opt or ())
+    if options.seccomp == "unconfined" or (asked.privileged and not options.seccomp):
+        return None
+    capabilities = frozenset(capabilities_of(asked, engine.host))
+    if options.seccomp:
+        return seccomp.user_configuration(options.seccomp, capabilities)
+    if profile == "unconfined":
+        return None
+    if profile in ("", "builtin"):
+        return seccomp.default_configuration(capabilities)
+    with open(profile, encoding="utf-8") as file:
+        return seccomp.user_configuration(file.read(), capabilities)
 
 
 def default_filter(profile: str, capabilities: frozenset[str]) -> tuple[bytes, int]:

@@ -24,7 +24,7 @@ from kist.kernel import cgroup, pidfd
 from kist.model.container import NEVER, ContainerRecord, State
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
-from kist.runtime import plan
+from kist.runtime import foreign, plan
 from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class Lifecycle:
         """Starts it with `record`, when all of its last life is gone."""
         if machine.cleanup is not None:
             await asyncio.wait([machine.cleanup])
+        if machine.writers:  # two overlays may not write to one directory
+            await asyncio.wait(machine.writers)
         if machine.record.has_been_started:
             await self._group_gone(machine)
         machine.record = record
@@ -99,7 +101,8 @@ class Lifecycle:
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
             machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
             engine.index.save(machine, machine.record)
-            start = plan.launch(launch, engine.layout)
+            begin = foreign.launch if launch.foreign is not None else plan.launch
+            start = begin(launch, engine.layout)
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -167,6 +170,11 @@ class Lifecycle:
             self.on_exited(machine, event)
         elif kind == "oom":
             self._on_oom(machine)
+        elif kind == "detached":
+            self._engine.emit(machine, "detach")
+        elif kind == "held":
+            if (hold := machine.holds.get(event["id"])) is not None and not hold.done():
+                hold.set_result(event["time"])
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
@@ -363,6 +371,8 @@ class Lifecycle:
         elif kind == "exec_failed":
             if one.outcome is not None and not one.outcome.done():
                 one.outcome.set_exception(LaunchFailed(event))
+        elif kind == "exec_detached":
+            self._engine.emit(machine, "exec_detach", execID=one.id)
         elif kind == "exec_exited":
             self._exec_ended(one, event["code"])
             self._engine.emit(machine, "exec_die", execID=one.id, exitCode=str(one.exit_code))
@@ -376,7 +386,9 @@ class Lifecycle:
     # --- stop, kill, restart ---
 
     async def kill(self, machine: Machine, signal_text: str) -> None:
-        """Raises Conflict with Docker's text when it does not run, InvalidParameter for an unknown signal."""
+        """SIGKILL is over when the container is. Raises Conflict with Docker's text when it does not run,
+        InvalidParameter for an unknown signal.
+        """
         number = parse_signal(signal_text) if signal_text else 9
         ending = number in _ENDING or number == self._stop_signal(machine)
         if machine.state.restarting and (not ending or await self._gave_up(machine)):
@@ -386,8 +398,8 @@ class Lifecycle:
         if ending:
             self._mark_stopped(machine)
         self._send(machine, number)
-        if number == 9:
-            await self._ended(machine, _KILL_SECONDS)
+        if number == 9 and not await self._ended(machine, _KILL_SECONDS):
+            raise KistError("tried to kill container, but did not receive an exit event")
 
     def put_down(self, machine: Machine) -> None:
         """SIGKILL by the engine itself: to a restart policy it is a crash."""
@@ -423,6 +435,9 @@ class Lifecycle:
     def _signal(self, machine: Machine, number: int) -> None:
         if machine.pidfd < 0:
             return
+        if number != 9 and self._engine.is_foreign(machine) and machine.handle is not None:
+            machine.handle.send({"command": "signal", "signal": number})
+            return
         try:
             pidfd.pidfd_send_signal(machine.pidfd, number)
         except ProcessLookupError:
@@ -442,9 +457,11 @@ class Lifecycle:
         if seconds is None:
             given = machine.record.config.stop_timeout
             seconds = DEFAULT_STOP_SECONDS if given is None else given
-        if machine.state.restarting and await self._gave_up(machine):
-            self._engine.emit(machine, "stop")
-            return
+        if machine.state.restarting:
+            if await self._gave_up(machine):
+                self._engine.emit(machine, "stop")
+            if not machine.state.alive:
+                return
         self._mark_stopped(machine)
         self._signal(machine, number)
         self._engine.emit(machine, "kill", signal=str(number))

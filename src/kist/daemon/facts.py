@@ -110,6 +110,13 @@ def _os_release() -> dict[str, str]:
     return found
 
 
+def _runtimes(engine: Engine) -> dict[str, Any]:
+    return {
+        name: {"path": one.path, **({"runtimeArgs": list(one.args)} if one.args else {})}
+        for name, one in engine.runtimes.foreign.items()
+    }
+
+
 def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
     """The answer of /info. What this engine does not have is there with Docker's value for `none`."""
     states = [machine.state for machine in engine.index.all()]
@@ -163,8 +170,8 @@ def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
         "Labels": list(settings.words("label")),
         "ExperimentalBuild": settings.flag("experimental"),
         "ServerVersion": ENGINE_VERSION,
-        "Runtimes": {"kist": {"path": "kist"}},
-        "DefaultRuntime": "kist",
+        "Runtimes": {"kist": {"path": "kist"}, **_runtimes(engine)},
+        "DefaultRuntime": engine.runtimes.default,
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
                   "RemoteManagers": None},
         "LiveRestoreEnabled": True,

@@ -17,7 +17,7 @@ from collections import deque
 from kist.kernel import cgroup
 from kist.kernel.process import raise_descriptor_limit, set_name
 from kist.logs.writer import JsonFileWriter, NullWriter
-from kist.monitor import launch, starter
+from kist.monitor import foreign, launch, starter
 from kist.monitor.loop import EXCEPTION, READ, Loop
 from kist.monitor.protocol import LOST, VERSION, Closed, Message, Receiver, send
 from kist.monitor.starter import write_file
@@ -82,7 +82,7 @@ class Exec:
         self._doomed = False
         self._helper = 0
         config = request["config"]
-        self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
+        self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None, self._detached)
         self._client = client
         self._config = config
         self._console = -1
@@ -91,14 +91,24 @@ class Exec:
             self._ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
             self._ends.give_to(*monitor.stream_owner)
         try:
-            self._helper, self._sync = launch.start_exec(
-                config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends, monitor.nofile
-            )
+            if monitor.runtime is not None:
+                self._helper, self._sync = foreign.start_exec(
+                    monitor.runtime, request, plan, self._ends, monitor.init_pid
+                )
+            else:
+                self._helper, self._sync = launch.start_exec(
+                    config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends, monitor.nofile
+                )
         except OSError:
             self._ends.close_child()
             self._ends.close_ours()
             raise
         monitor.loop.watch(self._sync.fileno(), READ, lambda events: self._hear())
+
+    @property
+    def deciding(self) -> bool:
+        """Whether it is not known yet what it has come to: a child that ends now may be its own."""
+        return self._helper != 0
 
     def _hear(self) -> None:
         data, descriptors, _, _ = socket.recv_fds(self._sync, 1 << 16, 1)
@@ -118,6 +128,7 @@ class Exec:
         self._monitor.loop.forget(self._sync.fileno())
         self._sync.close()
         os.waitpid(self._helper, 0)
+        self._helper = 0
         if self._failure is not None or not self.pid:
             failure = self._failure or {"operation": "exec", "errno": 0, "message": "the helper died", "problem": ""}
             self._monitor.tell({"event": "exec_failed", "id": self.id, **failure})
@@ -170,6 +181,9 @@ class Exec:
         self.streams.finish()
         self._monitor.exec_over(self, None if failed else code)
 
+    def _detached(self) -> None:
+        self._monitor.tell({"event": "exec_detached", "id": self.id})
+
     def _output_ended(self) -> None:
         """All its streams are closed; the process may live on."""
 
@@ -198,16 +212,21 @@ class Monitor:
         self._execs: dict[str, Exec] = {}
         self._ended_execs: deque[Message] = deque(maxlen=_ENDED_EXECS)
         self._released = False
+        self.runtime: foreign.Runtime | None = None
         rest = iter(descriptors)
         kept = {name: next(rest) for name in handed["handed"]}
         self.init_pidfd = kept.get("init", -1)
         self._oom_watch = -1
         self._oom_kills = 0
+        if self._config["runtime"]:
+            self.runtime = foreign.Runtime(**self._config["runtime"])
         log = self._config["log"]
         self._log: JsonFileWriter | NullWriter = NullWriter()
         if "log" in kept:
             self._log = JsonFileWriter(log["path"], log["max_size"], log["max_files"], log["attrs"], kept["log"])
-        self.streams = Streams(self.loop, self._log, lambda: None, lambda: None)
+        self.streams = Streams(
+            self.loop, self._log, lambda: None, lambda: None, lambda: self.tell({"event": "detached"})
+        )
         for spec in handed["clients"]:
             self._attach(spec, [next(rest)])
         for spec in handed["waiters"]:
@@ -222,6 +241,8 @@ class Monitor:
     def _take_over(self, kept: dict[str, int]) -> None:
         """The container runs: its streams and its end are this process's from here on."""
         once = self._config["stdin_once"]
+        if self.runtime is not None:
+            self.loop.watch(foreign.hear_of_children(), READ, lambda events: self._reap_strays())
         if "console" in kept:
             self.streams.use_terminal(kept["console"], stdin=self._config["open_stdin"], stdin_once=once)
         else:
@@ -242,6 +263,8 @@ class Monitor:
             os.close(self.init_pidfd)
             self.init_pidfd = -1
         self._remove_cgroup()
+        if self.runtime is not None:
+            self.runtime.delete()
         if self._listener is not None:
             self._listener.close()
             os.unlink(f"{self._config['run_dir']}/monitor.sock")
@@ -270,6 +293,11 @@ class Monitor:
         self.tell({"event": "hello", "version": VERSION, "monitor": os.getpid(), **self._state,
                    "execs": [*running, *self._ended_execs]}, self._handles())  # fmt: skip
 
+    @property
+    def init_pid(self) -> int:
+        """0 when there was none."""
+        return int(self._state.get("pid", 0))
+
     def _handles(self) -> list[int]:
         return [self.init_pidfd] if self.init_pidfd >= 0 else []
 
@@ -279,6 +307,7 @@ class Monitor:
             self._connection.close()
             self._receiver.close()
             self._connection = None
+            self.streams.drop_held()
 
     def tell(self, message: Message, descriptors: list[int] | None = None) -> None:
         """To kistd, if there is one; it learns the same from the greeting when there is none now."""
@@ -302,8 +331,10 @@ class Monitor:
     def handle(self, message: Message, descriptors: list[int]) -> None:
         commands = {
             "attach": self._attach,
+            "let_go": self._let_go,
             "wait": self._wait,
             "resize": self._resize,
+            "signal": self._signal,
             "exec": self._exec,
             "exec_resize": self._exec_resize,
             "exec_kill": self._exec_kill,
@@ -386,6 +417,8 @@ class Monitor:
             write_file(self._config["run_dir"], "exit", self._state)
         except OSError:
             pass  # a full disk: kistd hears of it now, or from the greeting, for this process stays until it has
+        if self.runtime is not None:
+            self.runtime.delete()
         self.tell({"event": "exited", **self._state})
         self.streams.finish()
         for waiter in [waiter for waiter in self._waiters if not waiter.removed]:
@@ -420,10 +453,15 @@ class Monitor:
 
     def _attach(self, message: Message, descriptors: list[int]) -> None:
         client = _client(message, descriptors[0])
+        if client.held:
+            self.tell({"event": "held", "id": client.held, "time": time.time_ns()})
         if self._state["status"] == "exited":
             client.close()
             return
         self.streams.attach(client)
+
+    def _let_go(self, message: Message, descriptors: list[int]) -> None:
+        self.streams.let_go(message["id"])
 
     def _wait(self, message: Message, descriptors: list[int]) -> None:
         waiter = Waiter(socket.socket(fileno=descriptors[0]), message["removed"])
@@ -445,6 +483,18 @@ class Monitor:
             self.streams.resize(message["height"], message["width"])
         except OSError as error:
             self.tell({"event": "warning", "message": f"resize: {error}"})
+
+    def _signal(self, message: Message, descriptors: list[int]) -> None:
+        """Of a container of another runtime, whose first process may not be what the signal is for."""
+        if self.runtime is not None and self.init_pidfd >= 0:
+            problem = self.runtime.kill(message["signal"])
+            if problem:
+                self.tell({"event": "warning", "message": f"signal {message['signal']}: {problem}"})
+
+    def _reap_strays(self) -> None:
+        """Children that came here because their parents ended; whose end somebody waits for is left alone."""
+        if not any(one.deciding for one in self._execs.values()):
+            foreign.reap_all_but({self.init_pid, *(one.pid for one in self._execs.values())})
 
     def _exec(self, message: Message, descriptors: list[int]) -> None:
         plan, *rest = descriptors
@@ -515,4 +565,5 @@ def _client(message: Message, descriptor: int) -> Client:
         stderr=message["stderr"],
         detach_keys=base64.b64decode(message["detach_keys"]),
         leftover=base64.b64decode(message["leftover"]),
+        held=message.get("held", ""),
     )

@@ -38,10 +38,13 @@ class Context:
         self.problem = ""  # what an operation has to say about its failure beyond the errno
         self._directory: tuple[str, int] = ("", -1)
         self.mask = -1  # the empty file system over a masked directory, to be shown over the next
+        self.preserved = 0  # descriptors from 3 on that are the program's
+        self.listener = -1  # of a runtime command, where init waits to be let go
 
     def descriptors(self) -> list[int]:
         """What this process still needs, of all that it inherited."""
-        found = [self.root] if self.root >= 0 else []
+        found = [one for one in (self.root, self.listener) if one >= 0]
+        found += range(3, 3 + self.preserved)
         if self.sync is not None:
             found.append(self.sync.fileno())
         if self.route is not None:
@@ -964,7 +967,7 @@ class Execute(NamedTuple):
         executable = os.fsencode(context.executable)
         program = base64.b64decode(self.program)
         process.reset_inherited_state()
-        process.close_on_exec_from(3)
+        process.close_on_exec_from(3 + context.preserved)
         if program:
             seccomp.load(program, self.flags)
         try:

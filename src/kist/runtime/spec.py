@@ -28,7 +28,7 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _NODES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))
 _ALLOWED_NODES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200))  # the last is net/tun
-_IPC_SYSCTLS = frozenset({
+IPC_SYSCTLS = frozenset({
     "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
     "kernel.shm_rmid_forced",
 })  # fmt: skip
@@ -207,7 +207,7 @@ def _check_sysctl(key: str, asked: HostConfig) -> None:
     if name.startswith("net."):
         own, reason = asked.network_mode != "host", "not allowed in host network namespace"
     else:
-        of_ipc = name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")
+        of_ipc = name in IPC_SYSCTLS or name.startswith("fs.mqueue.")
         own = (of_ipc and asked.ipc_mode != "host") or (name == "kernel.domainname" and asked.uts_mode != "host")
         reason = "is not in a separate kernel namespace"
     if own:
