@@ -84,6 +84,8 @@ def run(context: Context, options: Parsed) -> int:
         if not told.startswith("invalid reference format"):
             told = f"Error response from daemon: {told}"
         raise RunFailed(told, _start_status(told), "run") from error
+    except RunFailed:  # of the command line itself
+        raise
     except (KistError, OSError) as error:
         raise RunFailed(str(error), _start_status(str(error)), "run") from error
     if options.detach:
