@@ -224,7 +224,7 @@ def _local_source(path: str, target: Place, *, follow: bool) -> tuple[str, Itera
         path, rename = rebased(path, os.path.realpath(path))
     else:
         head, base = os.path.split(path)
-        path, rename = f"{os.path.realpath(head).rstrip('/')}/{base}", ""
+        path, rename = f"{os.path.realpath(head)}/{base}", ""
     try:
         os.lstat(path)
     except OSError as error:

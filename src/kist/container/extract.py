@@ -47,9 +47,11 @@ def extract(root: int, place: str, stream: BinaryIO, rules: Rules) -> None:
     """
     extractor = _Extractor(root, place, rules)
     try:
-        if not stream.peek(1):  # type: ignore[attr-defined]  # an empty body is an empty archive
-            return
-        plain = decompressed(stream)
+        head: bytes = stream.peek(tarfile.BLOCKSIZE)  # type: ignore[attr-defined]  # it is buffered
+        if not head:
+            return  # an empty body is an empty archive
+        # A tar may begin as if it were compressed: with a file of such a name.
+        plain = stream if head[257:262] == b"ustar" else decompressed(stream)
         for member, content in members(plain):
             extractor.add(member, content)
         extractor.set_times()
