@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # With DOCKER_CLI a test run takes another docker command than the one in PATH.
 
-.PHONY: demo test lint types unit bench oracle vm-test packages clean
+.PHONY: demo test lint types unit bench oracle vm-test clients soak packages clean
 
 $(BIN)/kistd: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
@@ -34,7 +34,7 @@ unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit
 
 test: packages lint types
-	$(BIN)/pytest tests --ignore tests/oracle --ignore tests/vm
+	$(BIN)/pytest tests --ignore tests/oracle --ignore tests/vm --ignore tests/faults
 
 # The same commands and requests to Debian's dockerd, which says what the right answer is.
 # In a network namespace, so that the host's network of both is alike.
@@ -45,6 +45,15 @@ oracle: packages $(VENV)/.dev
 vm-test: $(VENV)/.dev
 	bash scripts/packages.sh vm
 	bash scripts/vm.sh $(VM_TESTS)
+
+# kistd, zygote and monitors killed at random while containers churn: KIST_SOAK_SECONDS=20 make soak
+soak: packages $(VENV)/.dev
+	$(BIN)/pytest tests/faults
+
+# docker-py's own integration tests, of a checkout: make clients DOCKER_PY=../docker-py
+clients: packages $(VENV)/.dev
+	unshare --mount --net --propagation shared sh -c 'ip link set lo up && \
+		exec $(BIN)/python -m tests.clients.docker_py_suite $(DOCKER_PY)'
 
 bench: packages $(VENV)/.dev
 	$(BIN)/python bench/run.py --write

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Boots Debian's cloud kernel in an emulated machine that has cgroup v2 and nothing else, runs tests there, and ends with
-# their status:
+# Boots Debian's cloud kernel and systemd in an emulated machine that has cgroup v2 and nothing else, runs tests there, and
+# ends with their status. The machine is switched off once without warning on the way, for the tests that tests/vm/boot.py
+# makes ready:
 #
 #     scripts/vm.sh                    the tests that tests/vm/guest.sh lists
 #     scripts/vm.sh PYTEST-ARGUMENTS   others
@@ -18,13 +19,13 @@ docker=$(readlink -f "$(command -v "${DOCKER_CLI:-docker}")")
 packages=$($python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: *//p')
 version=${kernel#linux-image-}
-# What the tests call: nft, ip, ps, openssl, mkfs.ext4; the rest of it is in every Debian.
-inside=python3,kmod,iproute2,nftables,procps,openssl,e2fsprogs
+# What the tests call: nft, ip, ps, openssl, mkfs.ext4, and programs that kist works with; the rest is in every Debian.
+inside=systemd-sysv,python3,kmod,iproute2,nftables,procps,openssl,e2fsprogs,runc,criu
 scratch=$(mktemp -d /var/tmp/kist-vm-XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 
 inputs() {
-    cat scripts/vm.sh
+    cat scripts/vm.sh tests/vm/kist-tests.service
     echo "$suite $inside"
     apt-cache policy "$kernel" | sed -n 2,3p
     stat -c '%n %s %Y' "$docker" "$packages"/*.dist-info
@@ -43,6 +44,14 @@ make_root() { # the guest's Debian, with the kernel's modules, the tests' Python
     tar -C "$packages" --exclude=pip --exclude=setuptools --exclude='mypy*' --exclude='ruff*' --exclude='*-stubs' \
         --exclude='*.pth' --exclude='kist-*' --exclude='[0-9a-f]*__mypyc*' -c . | tar -C "$into" -x
     echo /kist/src >"$into/kist.pth"
+    local name
+    for name in kist:kist.cli.main kistd:kist.daemon.main; do # as pip makes them
+        printf '#!/usr/bin/python3\nfrom %s import main\nmain()\n' "${name#*:}" >"$root/usr/local/bin/${name%:*}"
+        chmod 755 "$root/usr/local/bin/${name%:*}"
+    done
+    cp tests/vm/kist-tests.service "$root/etc/systemd/system/"
+    ln -s ../kist-tests.service "$root/etc/systemd/system/multi-user.target.wants/"
+    ln -sf /dev/null "$root/etc/systemd/system/tmp.mount"
     $python -m compileall -q "$into" || true # a package may carry a file for another Python
     mkdir "$root/kist"
 }
@@ -66,7 +75,7 @@ make_initramfs() { # loads what a virtio disk needs, mounts the disks and goes o
 		busybox mount -t ext4 -o noatime /dev/vda /root
 		busybox mount -t ext4 -o ro /dev/vdb /root/kist
 		busybox mount -o move /dev /root/dev
-		exec busybox switch_root /root /kist/tests/vm/guest.sh
+		exec busybox switch_root /root /sbin/init
 	END
     } >"$ram/init"
     chmod 755 "$ram/init"
@@ -97,6 +106,7 @@ source_disk() { # the project as it is now, compiled, with the image that tests 
     local tree=$scratch/source
     mkdir "$tree"
     cp -a src tests packaging pyproject.toml "$tree/"
+    cp --sparse=always "$machine/root.img" "$scratch/root.img"
     $python -m compileall -q "$tree/src" "$tree/tests"
     cp "$($python -c 'from tests.conftest import busybox; print(busybox())')" "$tree/busybox.tar"
     printf '%s\n' "$@" >"$tree/arguments"
@@ -108,14 +118,16 @@ run() {
         -machine q35,accel=tcg -cpu max -smp "${KIST_VM_CPUS:-2}" -m "${KIST_VM_MEMORY:-2G}" \
         -nodefaults -no-reboot -display none -serial stdio -monitor none -net none \
         -kernel "$machine/vmlinuz-$version" -initrd "$machine/initramfs.gz" \
-        -append 'console=ttyS0 quiet panic=-1' \
-        -drive "file=$machine/root.img,format=raw,if=virtio,snapshot=on" \
+        -append 'console=ttyS0 quiet panic=-1 systemd.getty_auto=no systemd.show_status=no' \
+        -drive "file=$scratch/root.img,format=raw,if=virtio,cache=unsafe" \
         -drive "file=$scratch/source.img,format=raw,if=virtio,snapshot=on" </dev/null |
-        tr -d '\r' | tee "$scratch/console"
+        tr -d '\r' | tee -a "$scratch/console"
 }
 
 build
 source_disk "$@"
-run || echo "the machine was stopped after ${KIST_VM_SECONDS:-1800} seconds, or did not start" >&2
+run # to the power failure, if there are tests for it
+grep -q '^the power fails$' "$scratch/console" && run
+grep -q '^tests ended' "$scratch/console" || echo "the machine was stopped after ${KIST_VM_SECONDS:-1800} seconds, or did not start" >&2
 status=$(sed -n 's/^tests ended with status \([0-9]*\)$/\1/p' "$scratch/console" | tail -n 1)
 exit "${status:-125}"

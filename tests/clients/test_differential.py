@@ -97,6 +97,31 @@ run --rm --security-opt bogus busybox true
 run --rm --memory 1m busybox true
 run --rm --memory zz busybox true
 run --rm --cpus x busybox true
+run --rm --restart always busybox true
+run --restart :3 busybox true
+run --restart on-failure:x busybox true
+run --restart always:2 busybox true
+run --restart bogus busybox true
+run --rm --restart no busybox true
+create --rm --restart unless-stopped busybox true
+run --no-healthcheck --health-cmd x busybox true
+run --health-interval 5 busybox true
+run --health-interval 5x busybox true
+run --health-interval=-1s busybox true
+run --health-retries=-2 busybox true
+run --health-retries x busybox true
+run --health-timeout 1us busybox true
+run --health-start-period zz busybox true
+run --rm --no-healthcheck busybox true
+run --rm --health-cmd "exit 0" --health-interval 1s --health-timeout 1m1s --health-retries 2 busybox true
+run --rm --health-cmd "exit 0" --health-start-interval 500ms --health-start-period 1.5h busybox true
+update --restart on-failure:2 {C}
+inspect {C} --format "{{json .HostConfig.RestartPolicy}} {{.RestartCount}} {{json .State.Health}}"
+update --restart bogus {C}
+update --restart no:1 {C}
+update --restart no {C}
+ps --filter health=none
+ps --filter health=bogus
 run --rm --pids-limit 20 busybox cat /sys/fs/cgroup/pids/pids.max
 run --rm --ulimit nofile=50:60 busybox sh -c "ulimit -n"
 run --rm --ulimit bogus=1 busybox true

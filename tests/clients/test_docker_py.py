@@ -103,3 +103,27 @@ def test_images_volumes_and_events(client: Any) -> None:
 def test_saved_images_load_again(client: Any) -> None:
     data = b"".join(client.images.get("busybox").save(named=True))
     assert client.images.load(data)[0].tags == ["busybox:latest"]
+
+
+def test_the_output_of_a_terminal_is_in_frames_when_the_start_does_not_ask_for_one(client: Any) -> None:
+    container = client.containers.run("busybox", ["sleep", "60"], detach=True)
+    api = client.api
+    exec_id = api.exec_create(container.id, ["sh", "-c", "test -t 1 && echo seen"], tty=True)
+    assert api.exec_start(exec_id) == b"seen\r\n"
+    exec_id = api.exec_create(container.id, ["sh", "-c", "test -t 1 && echo seen"], tty=True)
+    assert api.exec_start(exec_id, tty=True) == b"seen\r\n"
+    container.remove(force=True)
+
+
+def test_the_exit_code_is_there_when_a_kill_returns(client: Any) -> None:
+    for _ in range(5):
+        container = client.containers.run("busybox", ["sleep", "60"], detach=True)
+        container.kill()
+        container.reload()
+        assert container.attrs["State"]["ExitCode"] == 137 and container.status == "exited"
+        container.remove()
+
+
+def test_what_is_no_archive_is_told_as_docker_py_expects(client: Any) -> None:
+    with pytest.raises(docker.errors.ImageLoadError):
+        client.images.load(b"abc")

@@ -83,10 +83,12 @@ DIFFERENCES = {
     "kill -s BOGUS life": _WORDS_28 + " (`cannot kill container` stands before it)",
     "kill --signal=0 life": _WORDS_28 + " (`cannot kill container` stands before it)",
     "rm life": _WORDS_28,
-    'run -d --name policy --restart on-failure:2 busybox sh -c "exit 4"': _NOT_YET,
-    "wait policy": _NOT_YET,
-    'inspect policy --format "{{.RestartCount}} {{.State.ExitCode}} {{.HostConfig.RestartPolicy.Name}} '
-    '{{.HostConfig.RestartPolicy.MaximumRetryCount}}"': _NOT_YET,
+    "container rm loop": _WORDS_28,
+    "update --restart bogus loop": _WORDS_28,
+    "update --restart on-failure:-5 loop": _WORDS_28,
+    'inspect slow --format "{{.State.Health.Status}} {{(index .State.Health.Log 0).ExitCode}} '
+    '{{json (index .State.Health.Log 0).Output}}"': "what a probe printed before its timeout is told since 24.0",
+    "ps -a --filter health=bogus": "Docker 28 lists the values there are",
     "run --restart bogus busybox true": _WORDS_28,
     "run --restart always:3 busybox true": _WORDS_28,
     "ps -a --filter before=nosuch": _WORDS_28,

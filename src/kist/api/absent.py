@@ -7,7 +7,6 @@ from kist.http.server import Handler, Request, Response
 from kist.model.errors import NotSupported, Unavailable
 
 _NOT_YET = {
-    "docker stats": ("GET /containers/{id}/stats",),
     "attaching by websocket": ("GET /containers/{id}/attach/ws",),
     "building images": ("POST /build", "POST /build/prune", "POST /session", "POST /grpc"),
     "pushing to registries": ("POST /images/{name:.*}/push",),

@@ -39,7 +39,8 @@ _IMAGE_CONFIG_OTHER = ("ExposedPorts", "StopSignal", "ArgsEscaped", "Healthcheck
 
 def number(version: str) -> tuple[int, ...]:
     """`1.41` as (1, 41), compared as dockerd does: what is no number is 0, and 1.41.0 is 1.41."""
-    found = [int(part or "0") for part in version.split(".")]
+    # int() takes a few thousand digits at most
+    found = [int(part[-9:] or "0") + len(part[:-9].strip("0")) * 10**9 for part in version.split(".")]
     while found and found[-1] == 0:
         found.pop()
     return tuple(found)
@@ -315,6 +316,11 @@ def takes_manifests(request: Request) -> bool:
 def takes_shared_size(request: Request) -> bool:
     """Whether the image list takes the parameter `shared-size`."""
     return at_least(request, "1.42")
+
+
+def stats_once(request: Request) -> bool:
+    """Whether `one-shot` means something: it came with 1.41."""
+    return at_least(request, "1.41")
 
 
 def lists_attached(request: Request) -> bool:

@@ -43,7 +43,7 @@ class Execs(Protocol):
     def exec_check(self, exec_id: str) -> Any: ...
     async def exec_start_detached(self, exec_id: str, console: tuple[int, int] | None) -> None: ...
     async def exec_start(
-        self, exec_id: str, descriptor: int, leftover: bytes, console: tuple[int, int] | None
+        self, exec_id: str, descriptor: int, leftover: bytes, console: tuple[int, int] | None, *, multiplexed: bool
     ) -> None: ...
     def exec_resize(self, exec_id: str, height: int, width: int) -> None: ...
     def exec_detach_keys(self, exec_id: str) -> bytes: ...
@@ -54,7 +54,7 @@ class ExecRoutes:
         self._execs = execs
 
     def add_to(self, router: Router) -> None:
-        router.add("POST", "/containers/{name}/exec", self.create)
+        router.add("POST", "/containers/{name:.*}/exec", self.create)
         router.add("POST", "/exec/{id}/start", self.start)
         router.add("POST", "/exec/{id}/resize", self.resize)
         router.add("GET", "/exec/{id}/json", self.inspect)
@@ -73,9 +73,12 @@ class ExecRoutes:
         if options.detach:
             await self._execs.exec_start_detached(exec_id, console)
             return Response(200)
-        taken = await upgrade(request, tty=state.config.tty, headers=request.extra_headers)
+        # The start says how its streams come, as in dockerd: without Tty there a terminal's output is in frames too.
+        taken = await upgrade(request, tty=options.tty, headers=request.extra_headers)
         try:
-            await self._execs.exec_start(exec_id, taken.descriptor, taken.leftover, console)
+            await self._execs.exec_start(
+                exec_id, taken.descriptor, taken.leftover, console, multiplexed=not options.tty
+            )
         finally:
             os.close(taken.descriptor)
         return None

@@ -248,7 +248,13 @@ class ImageRoutes:
         progress = ProgressStream(request)
         async with Spool(request) as stream:
             said: list[dict[str, Any]] = []
-            await self._archives.load(stream, said.append, lambda config: platform is None or matches(config, platform))
+            try:
+                await self._archives.load(
+                    stream, said.append, lambda config: platform is None or matches(config, platform)
+                )
+            except KistError as error:  # clients look for it in the stream, whatever the status
+                await progress.fail(error)
+                return None
         await progress.start()
         for one in said:
             if "stream" in one or not flag(request, "quiet"):

@@ -30,6 +30,9 @@ class ProgressStream:
         await self.start()
         await self._request.write(dumps(message).rstrip(b"\n") + b"\r\n")
 
+    async def fail(self, error: KistError) -> None:
+        await self.send({"errorDetail": {"message": error.message}, "error": error.message})
+
     async def run(self, work: Callable[[Callable[[str], None]], Awaitable[str]]) -> str:
         """Carries out what says things on the way; "" when it failed and that was told."""
         queue: asyncio.Queue[str | None] = asyncio.Queue()
@@ -48,7 +51,7 @@ class ProgressStream:
         except KistError as error:
             if not self._started:
                 raise
-            await self.send({"errorDetail": {"message": error.message}, "error": error.message})
+            await self.fail(error)
             return ""
         finally:
             if not task.done():

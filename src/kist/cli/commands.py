@@ -245,6 +245,20 @@ CONTAINER = (
         False,
     ),
     Command(
+        "stats",
+        "[OPTIONS] [CONTAINER...]",
+        "Display a live stream of container(s) resource usage statistics",
+        "stats:stats",
+        (
+            Opt("all", "flag", "Show all containers (default shows just running)", "a"),
+            _LIST_FORMAT,
+            Opt("no-stream", "flag", "Disable streaming stats and only pull the first result"),
+            _NO_TRUNC,
+        ),
+        0,
+        -1,
+    ),
+    Command(
         "port",
         "CONTAINER [PRIVATE_PORT[/PROTO]]",
         "List port mappings or a specific mapping for the container",
@@ -454,8 +468,8 @@ NOT_YET = {
     **dict.fromkeys(("pull", "push", "login", "logout", "search", "build", "image pull", "image push", "image build"),
                     _MEANWHILE),
     **dict.fromkeys((
-        "stats", "compose", "swarm", "service", "stack", "node", "secret", "config",
-        "plugin", "builder", "buildx", "manifest", "trust", "checkpoint", "container stats", "network create", "network rm", "network connect",
+        "compose", "swarm", "service", "stack", "node", "secret", "config", "plugin", "builder", "buildx", "manifest",
+        "trust", "checkpoint", "network create", "network rm", "network connect",
         "network disconnect", "network prune", "system prune",
     ), ""),
 }  # fmt: skip

@@ -21,11 +21,13 @@ from kist.api.containers import ContainerRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
 from kist.api.networks import NetworkRoutes
+from kist.api.stats import StatsRoutes
 from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
+from kist.container.cdi import Registry
 from kist.container.create import Created, CreateRequest
-from kist.container.engine import Defaults, Engine
+from kist.container.engine import Defaults, Engine, Runtimes
 from kist.container.events import EventBus
 from kist.container.execs import Execs
 from kist.container.files import ContainerFiles
@@ -33,9 +35,12 @@ from kist.container.index import Index
 from kist.container.lifecycle import Lifecycle
 from kist.container.logging import check_log_config, check_log_driver
 from kist.container.machine import Machine
+from kist.container.probing import Probing
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
+from kist.container.unhealthy import Unhealthy
 from kist.daemon import facts
+from kist.daemon.durability import LateSync
 from kist.http.router import Router
 from kist.image.service import ImageService
 from kist.image.transfer import Transfer
@@ -45,6 +50,7 @@ from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, Log
 from kist.model.errors import InvalidParameter, KistError
 from kist.network.service import BridgeSettings, NetworkService
 from kist.runtime import seccomp, spec
+from kist.runtime.launch import ForeignRuntime
 from kist.runtime.supervisor import Supervisor
 from kist.settings.load import Settings
 from kist.settings.options import OPTIONS
@@ -79,6 +85,7 @@ class Daemon:
             os.makedirs(f"{self.exec_root}/{directory}", mode=0o700, exist_ok=True)
         os.makedirs(f"{self.data_root}/containers", mode=0o710, exist_ok=True)
         self._database = Database(f"{self.data_root}/kist.db")
+        self._late_sync = LateSync(self._database)
         self.events = EventBus()
         layout = cgroup.detect()
         snapshotter = self._snapshotter()
@@ -114,11 +121,15 @@ class Daemon:
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
+            cdi=Registry(settings.words("cdi-spec-dir")),
+            runtimes=runtimes(settings),
         )
         images.users = self._users_of_image
         volumes.users = self._users_of_volume
         self.lifecycle = Lifecycle(self.engine)
         self.execs = Execs(self.engine)
+        self._probing = Probing(self.engine, self.execs, Unhealthy(self.engine, self.lifecycle).heard)
+        self.engine.changed = self._probing.follow
         self.containers = ContainerService(self.engine, self.lifecycle, self.execs)
         self.transfer = Transfer(images, snapshotter)
 
@@ -236,6 +247,7 @@ class Daemon:
         self.engine.host = msgspec.structs.replace(
             self.engine.host, default_shm_size=settings.number("default-shm-size")
         )
+        self.engine.runtimes = runtimes(settings)
         attributes = {option.json_key: _told(settings.options[option.name]) for option in OPTIONS if option.reload}
         self.events.emit("daemon", "reload", self._instance.id, {"name": os.uname().nodename, **attributes})
 
@@ -250,6 +262,7 @@ class Daemon:
 
     async def close(self) -> None:
         """Lets go of everything; containers go on."""
+        await self._probing.close()
         await self.engine.quiesce()
         for machine in self.engine.index.all():
             machine.close()
@@ -258,6 +271,7 @@ class Daemon:
             self.engine.networks.close_openings()
         self.engine.networks.close()
         self.engine.index.flush()
+        await self._late_sync.close()
         self._database.close()
 
     # --- routes ---
@@ -273,6 +287,7 @@ class Daemon:
             cgroup2=self.engine.layout.is_v2,
             default_network=self.engine.networks.default_mode,
         ).add_to(router)
+        StatsRoutes(containers).add_to(router)
         ExecRoutes(containers).add_to(router)
         FileRoutes(ContainerFiles(self.engine)).add_to(router)
         ImageRoutes(
@@ -318,12 +333,23 @@ class Daemon:
         return self.containers.logs(name, LogOptions(**options), follow)
 
 
+def runtimes(settings: Settings) -> Runtimes:
+    """Those that --add-runtime and daemon.json name."""
+    given = settings.options["add-runtime"]
+    return Runtimes(
+        {name: ForeignRuntime(name, one["path"], tuple(one["runtimeArgs"])) for name, one in given.items()},
+        settings.text("default-runtime"),
+    )
+
+
 def _told(value: object) -> str:
     """A setting as the event of a reload has it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return json.dumps(value, separators=(",", ":"))
+    if isinstance(value, dict) and any(isinstance(one, dict) for one in value.values()):
+        return " ".join(f"{name}:{value[name]['path']}" for name in sorted(value))
     if isinstance(value, dict):
         return f"map[{' '.join(f'{key}:{str(value[key]).lower()}' for key in sorted(value))}]"
     return str(value)

@@ -12,6 +12,7 @@ import time
 from typing import NamedTuple
 
 _FREEZE_SECONDS = 2.0
+_MAKE_TRIES = 5
 _CHUNK = 4096  # what a control file gives at once
 
 
@@ -99,6 +100,32 @@ def write_lines(path: str, lines: list[str]) -> None:
         os.close(descriptor)
 
 
+SHARED = "kist"  # what stands between a group of somebody else's and containers in it
+
+
+def below(layout: Layout, parent: str, name: str, *, systemd: bool) -> str:
+    """The group `name` in a group of somebody else's (--cgroup-parent).
+
+    On v2 systemd takes controllers from its slices when none of its units needs them, and with them the limits of what
+    it does not know; it cannot where a child hands them down, which the group between does. `systemd`: `a-b.slice` is
+    `a.slice/a-b.slice` (systemd.slice(5)).
+    """
+    path = os.path.normpath(f"/{parent}").strip("/")  # no `..` leads out of the hierarchy
+    if systemd and path.endswith(".slice") and "/" not in path:
+        words = path.removesuffix(".slice").split("-")
+        path = "/".join("-".join(words[: count + 1]) + ".slice" for count in range(len(words)))
+    return (f"{path}/{SHARED}/{name}" if layout.is_v2 else f"{path}/{name}").lstrip("/")
+
+
+def make_with_controllers(layout: Layout, name: str) -> None:
+    """Makes a group in every tree, on v2 with every controller that there is for it. Raises OSError."""
+    for _ in range(_MAKE_TRIES):  # the end of another container may take away the group above just then
+        enable_controllers(layout, name)
+        make(layout, name)
+        if not layout.is_v2 or hands_down(layout, name.rpartition("/")[0]):
+            return
+
+
 def make(layout: Layout, name: str) -> None:
     """Makes a group, and its parents, in every tree. Raises OSError."""
     for directory in layout.directories(name):
@@ -109,8 +136,9 @@ def make(layout: Layout, name: str) -> None:
 
 def make_unified(layout: Layout, name: str) -> None:
     """Makes a group in the v2 tree alone, where clone3(2) is to put a process. Raises OSError."""
-    if layout.unified:
-        enable_controllers(layout, name)
+    if layout.is_v2:
+        make_with_controllers(layout, name)
+    elif layout.unified:
         _make_directory(f"{layout.unified}/{name}")
 
 
@@ -146,12 +174,13 @@ def hand_down_cpuset(layout: Layout, name: str) -> None:
 
 
 def enable_controllers(layout: Layout, name: str) -> None:
-    """On v2: hands every controller down to the children of each group above `name`. Raises OSError."""
+    """On v2: makes each group above `name`, and hands every controller down to its children. Raises OSError."""
     if not layout.is_v2:
         return
     path = layout.unified
     for part in ("", *name.split("/")[:-1]):
         path = f"{path}/{part}" if part else path
+        _make_directory(path)
         wanted = set(read(f"{path}/cgroup.controllers").split()) - set(read(f"{path}/cgroup.subtree_control").split())
         for controller in sorted(wanted):
             try:
@@ -265,6 +294,12 @@ def remove(layout: Layout, name: str) -> bool:
     gone = True
     for directory in layout.directories(name):
         gone = _remove_tree(directory) and gone
+    above = name.rpartition("/")[0]
+    if gone and layout.is_v2 and above.endswith(f"/{SHARED}"):
+        try:
+            os.rmdir(f"{layout.unified}/{above}")
+        except OSError:
+            pass  # others are in it still
     return gone
 
 
@@ -288,6 +323,26 @@ def _remove_tree(directory: str) -> bool:
         return True
     except OSError:
         return False
+
+
+def watch_oom(layout: Layout, name: str) -> int:
+    """A descriptor that tells when a group runs out of memory; readable on v1 (an eventfd, cgroup-v1/memory.rst
+    section 10), with an exception (EPOLLPRI) on v2, where memory.events has changed. Raises OSError.
+    """
+    if layout.is_v2:
+        return os.open(f"{layout.unified}/{name}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
+    directory = layout.path("memory", name)
+    told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            write(f"{directory}/cgroup.event_control", f"{told} {control}")
+        finally:
+            os.close(control)
+    except BaseException:
+        os.close(told)
+        raise
+    return told
 
 
 def oom_kills(layout: Layout, name: str) -> int:

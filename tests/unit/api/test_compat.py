@@ -214,3 +214,10 @@ def test_events_by_version() -> None:
     assert compat.event_action(spoken("1.45"), "image", "create") is None
     assert compat.event_action(spoken("1.46"), "image", "create") == "create"
     assert compat.event_action(spoken("1.24"), "container", "create") == "create"
+
+
+def test_a_version_of_very_many_digits_is_too_new_and_nothing_worse() -> None:
+    with pytest.raises(InvalidParameter, match="is too new"):
+        compat.check_version("1." + "9" * 10_000)
+    with pytest.raises(InvalidParameter, match="is too new"):
+        compat.check_version("9" * 10_000)
