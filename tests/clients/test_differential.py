@@ -233,6 +233,27 @@ rm nosuch
 rm {C}
 rm -f nosuch
 rm
+diff {C}
+diff {S}
+diff nosuch
+export nosuch
+cp {C}:/etc/hostname -
+cp {C}:/none /tmp
+cp {C}:/etc/passwd {T}/none/x
+cp {T} {C}:/tmp/in
+cp {T}/file {C}:/tmp/copied
+cp /none {C}:/tmp
+cp {T}/ {C}:/tmp/slash
+cp -L {T} {C}:/tmp/followed
+cp {C}:/x {C}:/y
+cp {T} {T}
+cp {T}
+cp - {C}:/etc/passwd
+cp "" {C}:/x
+commit nosuch
+commit {S} UPPER
+commit -c "RUN x" {S}
+commit
 pause {S}
 pause nosuch
 pause
@@ -324,6 +345,7 @@ def normal(data: bytes) -> str:
     text = data.decode("utf-8", "replace")
     text = re.sub(r"\bkist\b(?= run|:| ps|')", "docker", text)
     text = re.sub(r"'kist ", "'docker ", text)
+    text = re.sub(r"\tkist ", "\tdocker ", text)
     text = re.sub(r"Usage:  kist", "Usage:  docker", text)
     text = re.sub(r"unknown command: kist", "unknown command: docker", text)
     text = re.sub(r"(About an? \w+|Less than a second|\d+ (seconds?|minutes?|hours?))( ago)?", "AGE", text)
