@@ -141,7 +141,7 @@ class ContainerRoutes:
         limit = integer(request, "limit") or 0
         everything = flag(request, "all") or limit > 0 or bool({"status", "exited"} & set(filters))
         names = self._containers.link_names()
-        records = select(self._containers.all(), filters, everything, names)
+        records = select(self._containers.all(), filters, everything)
         if limit > 0:
             records = records[:limit]
         if flag(request, "size"):
@@ -369,13 +369,8 @@ async def upgrade(request: Request, *, tty: bool, headers: Mapping[str, str] | N
 # --- the filters of `ps` ---
 
 
-def select(
-    records: list[ContainerRecord], filters: Filters, everything: bool, names: Mapping[str, list[str]]
-) -> list[ContainerRecord]:
-    """The containers that every filter lets through. `names` of those that have more than their own.
-
-    Raises InvalidParameter, NotFound for `before` and `since`.
-    """
+def select(records: list[ContainerRecord], filters: Filters, everything: bool) -> list[ContainerRecord]:
+    """The containers that every filter lets through. Raises InvalidParameter, NotFound for `before` and `since`."""
     for value in filters.get("status", ()):
         if value not in _STATES:
             reason = f"invalid value for state ({value}): must be one of {', '.join(_STATES)}"
@@ -402,7 +397,7 @@ def select(
             continue
         if is_task is True:
             continue
-        if _matches(record, filters, names.get(record.id, [record.name])):
+        if _matches(record, filters):
             found.append(record)
     return found
 
@@ -417,14 +412,14 @@ def _created(records: list[ContainerRecord], filters: Filters, key: str) -> str:
     return ""
 
 
-def _matches(record: ContainerRecord, filters: Filters, names: list[str]) -> bool:
+def _matches(record: ContainerRecord, filters: Filters) -> bool:
     if not match_labels(filters, record.config.labels):
         return False
     if "label!" in filters and match_labels(filters, record.config.labels, "label!"):
         return False
     checks: dict[str, Callable[[str], bool]] = {
         "id": record.id.startswith,
-        "name": lambda value: any(_name_matches(value, name) for name in names),
+        "name": lambda value: _name_matches(value, record.name),
         "status": lambda value: record.state.status == value,
         "exited": lambda value: (
             record.has_been_started and not record.state.alive and record.state.exit_code == int(value)

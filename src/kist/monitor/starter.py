@@ -22,7 +22,7 @@ from kist.monitor.operations import Context
 from kist.monitor.protocol import Message
 
 # What the monitor goes on with, in the order in which it is handed over; -1 for what is not there travels as absence.
-HANDED = ("connection", "listener", "init", "log", "stdin", "stdout", "stderr", "console")
+HANDED = ("connection", "listener", "init", "log", "wake", "stdin", "stdout", "stderr", "console")
 
 
 KEPT_SETTINGS = (
@@ -89,6 +89,8 @@ def _start(
     try:
         kept["listener"] = _listen(config["run_dir"])
         kept["log"] = open_log(config["log"]["path"]) if config["log"]["path"] else -1
+        if config["log"]["wake"]:
+            kept["wake"] = os.open(config["log"]["wake"], os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         if config["runtime"]:
             protocol.send_frame(monitor, _REAPER, [])
             monitor.recv(1)
