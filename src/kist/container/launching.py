@@ -122,10 +122,11 @@ def _joined(engine: Engine, machine: Machine) -> Joined:
 
 
 def _running_pid(engine: Engine, mode: str, field: str) -> int:
-    other = engine.index.find(mode.partition(":")[2])
+    named = mode.partition(":")[2]
+    other = engine.index.find(named)
     if field == "network" and other.state.restarting:
         raise Conflict(
-            f"cannot join network namespace of container: Container {other.name} is restarting, wait until the "
+            f"cannot join network namespace of container: Container {named} is restarting, wait until the "
             f"container is running"
         )
     other.check_not_restarting()

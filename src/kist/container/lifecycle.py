@@ -606,7 +606,6 @@ class Lifecycle:
             with suppress(OSError):  # a full disk: then a crash right now would leave it to a prune
                 engine.volumes.mark(name)
         engine.index.forget(machine)
-        engine.emit(machine, "destroy")
         try:
             if engine.snapshotter.exists(machine.record.snapshot):
                 engine.snapshotter.remove(machine.record.snapshot)
@@ -620,6 +619,7 @@ class Lifecycle:
                     engine.volumes.remove(name, force=True)
             except (KistError, OSError) as error:
                 log.error("volume %s of container %s stays: %s", name, machine.id, error)
+        engine.emit(machine, "destroy")
         self.release(machine, removed=True)
         with suppress(OSError):  # a full disk: the next kistd finds that it is nobody's
             engine.shipping.give_up(machine)

@@ -45,14 +45,18 @@ def start(wire: socket.socket, layout: cgroup.Layout) -> tuple[int, tuple[Messag
         _run(wire, layout, theirs)
     wire.close()
     theirs.close()
+    reaper = False
     try:
         body, descriptors = protocol.receive_frame(ours)
         if body == _REAPER:  # a foreign runtime's init becomes a child of the monitor when the runtime ends
             process.set_child_subreaper()
+            reaper = True
             ours.send(b"y")
             body, descriptors = protocol.receive_frame(ours)
         return pid, (marshal.loads(body), descriptors)
     except (protocol.Closed, OSError):
+        if reaper:
+            foreign.kill_children()
         return pid, None
     finally:
         ours.close()
