@@ -94,8 +94,6 @@ def test_rates_of_devices(engine: Kistd) -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ({"BlkioWeight": 300}, "Your kernel does not support Block I/O weight or the cgroup is not mounted."),
-        ({"BlkioWeightDevice": [{"Path": "/dev/x", "Weight": 20}]}, "does not support Block I/O weight_device"),
         ({"OomKillDisable": True}, "OOM killer is disabled for the container, but no memory limit is set"
          if V1 else "Your kernel does not support OomKillDisable. OomKillDisable discarded."),
         ({"CpuPercent": 5}, "linux does not support CPU percent. Percent discarded."),
@@ -105,6 +103,19 @@ def test_what_this_kernel_cannot_do_is_warned_of(engine: Kistd, host: dict[str, 
     status, made = engine.request("POST", "/containers/create", {"Image": "busybox", "HostConfig": host})
     assert status == 201
     assert [one for one in made["Warnings"] if words in one], made
+
+
+def test_weights_of_block_devices(engine: Kistd) -> None:
+    """In force where the kernel has them, a warning where not."""
+    options = ("--blkio-weight", "505", "--blkio-weight-device", f"{disk()}:20")
+    told = engine.docker(
+        "run", "--rm", *options, "busybox", "sh", "-c", "cd /sys/fs/cgroup; cat io*weight blkio/*bfq.w*"
+    )
+    if told.errors.startswith("WARNING"):
+        for name in ("weight", "weight_device"):
+            assert f"Your kernel does not support Block I/O {name} or the cgroup is not mounted." in told.errors
+        return
+    assert "505" in told.text.split() or "5000" in told.text.split(), told.text + told.errors
 
 
 # --- devices ---
