@@ -28,6 +28,26 @@ ps --filter label=nothing
 ps -a --filter nonsense=1
 ps -a --filter status=bad
 ps -as
+stats --no-stream {S}
+stats --no-stream --no-trunc --format json {S}
+stats --no-stream nosuch
+system df -v
+system prune
+system prune -f --filter label=nosuch
+system prune --volumes --filter until=1h
+system prune -a --filter label=nosuch --filter label!=other
+container prune
+container prune -f --filter label=nosuch
+image prune
+image prune -f --filter label=nosuch
+image prune -a
+network prune
+network prune -f
+network prune -f --filter bogus=1
+volume prune
+volume prune -a
+volume prune -f --filter label=nosuch
+volume prune -a --filter all=1
 container ls -a
 images
 images -q
@@ -213,6 +233,27 @@ rm nosuch
 rm {C}
 rm -f nosuch
 rm
+diff {C}
+diff {S}
+diff nosuch
+export nosuch
+cp {C}:/etc/hostname -
+cp {C}:/none /tmp
+cp {C}:/etc/passwd {T}/none/x
+cp {T} {C}:/tmp/in
+cp {T}/file {C}:/tmp/copied
+cp /none {C}:/tmp
+cp {T}/ {C}:/tmp/slash
+cp -L {T} {C}:/tmp/followed
+cp {C}:/x {C}:/y
+cp {T} {T}
+cp {T}
+cp - {C}:/etc/passwd
+cp "" {C}:/x
+commit nosuch
+commit {S} UPPER
+commit -c "RUN x" {S}
+commit
 pause {S}
 pause nosuch
 pause
@@ -304,6 +345,7 @@ def normal(data: bytes) -> str:
     text = data.decode("utf-8", "replace")
     text = re.sub(r"\bkist\b(?= run|:| ps|')", "docker", text)
     text = re.sub(r"'kist ", "'docker ", text)
+    text = re.sub(r"\tkist ", "\tdocker ", text)
     text = re.sub(r"Usage:  kist", "Usage:  docker", text)
     text = re.sub(r"unknown command: kist", "unknown command: docker", text)
     text = re.sub(r"(About an? \w+|Less than a second|\d+ (seconds?|minutes?|hours?))( ago)?", "AGE", text)

@@ -79,6 +79,7 @@ DIFFERENCES = {
     "kill --signal=0 life": _WORDS_28 + " (`cannot kill container` stands before it)",
     "rm life": _WORDS_28,
     "container rm loop": _WORDS_28,
+    "run --rm --network container:loops busybox true": _WORDS_28,
     "update --restart bogus loop": _WORDS_28,
     "update --restart on-failure:-5 loop": _WORDS_28,
     'inspect slow --format "{{.State.Health.Status}} {{(index .State.Health.Log 0).ExitCode}} '

@@ -108,9 +108,10 @@ class ContainerRoutes:
         *,
         cgroup2: bool,
         default_network: str,
+        check_start: Callable[[Request], None] = lambda request: None,
     ) -> None:
         self._containers, self._create, self._logs, self._pruned = containers, create, logs, pruned
-        self._cgroup2, self._default_network = cgroup2, default_network
+        self._cgroup2, self._default_network, self._check_start = cgroup2, default_network, check_start
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -188,6 +189,7 @@ class ContainerRoutes:
         if "transfer-encoding" in request.headers or (is_number(length) and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
+        self._check_start(request)
         await self._containers.start(request.parameters["name"])
         return Response(204)
 

@@ -233,6 +233,12 @@ def _pass_signals_on(context: Context, container: str) -> Any:
 
 def start(context: Context, options: Parsed) -> int:
     client = context.client
+    if options.checkpoint and not (options.attach or options.interactive):
+        if len(options.arguments) > 1:
+            raise KistError("you cannot restore multiple containers at once")
+        query = {"checkpoint": options.checkpoint, "checkpoint-dir": options.checkpoint_dir or None}
+        client.call("POST", f"/containers/{options.arguments[0]}/start", query)
+        return 0
     if not (options.attach or options.interactive):
         return context.for_each(
             options.arguments,
