@@ -44,6 +44,7 @@ class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
 
     host_config: HostConfig | None = None
     networking_config: _Networking | None = None
+    runtime: str = ""  # where docker-py puts it, heard when there is no HostConfig (dockerd before 25)
 
 
 class Containers(Protocol):
@@ -162,7 +163,7 @@ class ContainerRoutes:
         config, host, networks, warnings = compat.create(
             request,
             config,
-            rest.host_config or HostConfig(),
+            rest.host_config or HostConfig(runtime=rest.runtime),
             networks,
             cgroup2=self._cgroup2,
             default_network=self._default_network,

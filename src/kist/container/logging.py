@@ -136,14 +136,12 @@ def _json_limits(options: dict[str, str]) -> tuple[int | None, int, bool]:
         if values.boolean(options.get("compress", "false")):
             raise ValueError("compress cannot be true when max-file is less than 2 or max-size is not set")
         return _DEFAULT_SIZE, _DEFAULT_FILES, "compress" not in options
-    size = _json_size(options.get("max-size", ""))
     files = options.get("max-file", "1")
     if not is_number(files) or int(files) < 1:
         raise ValueError("max-file cannot be less than 1")
-    if int(files) > 1 and size is None:
-        raise ValueError("max-file option requires max-size to be set")
+    size = _json_size(options["max-size"]) if "max-size" in options else _DEFAULT_SIZE
     compress = values.boolean(options.get("compress", "false"))
-    if compress and (int(files) == 1 or size is None):
+    if compress and (int(files) == 1 or "max-size" not in options or size is None):
         raise ValueError("compress cannot be true when max-file is less than 2 or max-size is not set")
     return size, int(files), compress
 
