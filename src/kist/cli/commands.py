@@ -50,6 +50,8 @@ CONTAINER = (
         "run:start",
         (
             Opt("attach", "flag", "Attach STDOUT/STDERR and forward signals", "a"),
+            Opt("checkpoint", "text", "Restore from this checkpoint"),
+            Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory"),
             Opt("interactive", "flag", "Attach container's STDIN", "i"),
             _KEYS,
             _PROXY,
@@ -417,11 +419,12 @@ TOP = (
     *IMAGE,
     *SYSTEM,
 )
+_CHECKPOINT_DIR = Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory")
 GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "container": ("Manage containers", (
         *CONTAINER,
         Command("ls", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS),
-        Command("prune", "[OPTIONS]", "Remove all stopped containers", "containers:prune", _PRUNE_CONTAINERS),
+        Command("prune", "[OPTIONS]", "Remove all stopped containers", "system:container_prune", _PRUNE_CONTAINERS),
         Command("inspect", "[OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers",
                 "containers:inspect", (_FORMAT, Opt("size", "flag", "Display total file sizes", "s")), 1, -1),
     )),
@@ -431,7 +434,7 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("rm", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", "images:remove", _RMI_OPTIONS, 1, -1),
         Command("inspect", "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images",
                 "images:inspect", (_FORMAT,), 1, -1),
-        Command("prune", "[OPTIONS]", "Remove unused images", "images:prune", PRUNE),
+        Command("prune", "[OPTIONS]", "Remove unused images", "system:image_prune", PRUNE),
         Command("bootstrap", "DISTRIBUTION", "Make a base image from the distribution's packages (busybox, debian[:SUITE])",
                 "images:bootstrap", (), 1, 1),
     )),
@@ -442,7 +445,7 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("inspect", "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes",
                 "others:volume_inspect", (_FORMAT,), 1, -1),
         Command("ls", "[OPTIONS]", "List volumes", "others:volume_ls", (_FILTER, _LIST_FORMAT, _QUIET)),
-        Command("prune", "[OPTIONS]", "Remove unused local volumes", "others:volume_prune", PRUNE),
+        Command("prune", "[OPTIONS]", "Remove unused local volumes", "system:volume_prune", PRUNE),
         Command("rm", "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", "others:volume_rm",
                 (Opt("force", "flag", "Force the removal of one or more volumes", "f"),), 1, -1),
     )),
@@ -450,13 +453,27 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks",
                 "others:network_inspect", (_FORMAT,), 1, -1),
         Command("ls", "[OPTIONS]", "List networks", "others:network_ls", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET)),
+        Command("prune", "[OPTIONS]", "Remove all unused networks", "system:network_prune", _PRUNE_CONTAINERS),
     )),
     "system": ("Manage the engine", (
         *SYSTEM[1:],
-        Command("df", "[OPTIONS]", "Show disk usage", "others:df", (_LIST_FORMAT,)),
+        Command("df", "[OPTIONS]", "Show disk usage", "system:df", (_LIST_FORMAT, Opt("verbose", "flag", "Show detailed information on space usage", "v"))),
+        Command("prune", "[OPTIONS]", "Remove unused data", "system:prune", (
+            Opt("all", "flag", "Remove all unused images not just dangling ones", "a"),
+            Opt("filter", "list", 'Provide filter values (e.g. "label=<key>=<value>")'),
+            _FORCE, Opt("volumes", "flag", "Prune anonymous volumes"))),
         Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio", hidden=True),
     )),
     "context": ("Manage contexts", CONTEXT),
+    "checkpoint": ("Manage checkpoints", (
+        Command("create", "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container",
+                "checkpoints:create", (
+                    _CHECKPOINT_DIR, Opt("leave-running", "flag", "Leave the container running after checkpoint")), 2, 2),
+        Command("ls", "[OPTIONS] CONTAINER", "List checkpoints for a container", "checkpoints:listing", (_CHECKPOINT_DIR,),
+                1, 1, aliases=("list",)),
+        Command("rm", "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint", "checkpoints:remove", (_CHECKPOINT_DIR,),
+                2, 2, aliases=("remove",)),
+    )),
     "daemon": ("Manage the daemon of this machine", (
         Command("stop", "", "Stop the daemon that kist started; containers run on", "others:daemon_stop"),
     )),
@@ -469,7 +486,6 @@ NOT_YET = {
                     _MEANWHILE),
     **dict.fromkeys((
         "compose", "swarm", "service", "stack", "node", "secret", "config", "plugin", "builder", "buildx", "manifest",
-        "trust", "checkpoint", "network create", "network rm", "network connect",
-        "network disconnect", "network prune", "system prune",
+        "trust", "network create", "network rm", "network connect", "network disconnect",
     ), ""),
 }  # fmt: skip

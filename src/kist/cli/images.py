@@ -11,7 +11,7 @@ from typing import Any
 
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
-from kist.cli.context import Context, confirm
+from kist.cli.context import Context
 from kist.cli.parse import Parsed
 from kist.client.http import Answer, ApiError
 from kist.model.errors import KistError
@@ -206,21 +206,6 @@ def import_(context: Context, options: Parsed) -> int:
         "POST", "/images/create", query, stream=stream, headers={"Content-Type": "application/x-tar"}
     )
     show_progress(answer)
-    return 0
-
-
-def prune(context: Context, options: Parsed) -> int:
-    kind = "all images without at least one container associated to them" if options.all else "all dangling images"
-    if not confirm(options.force, f"This will remove {kind}."):
-        return 0
-    words = [*options.filter, f"dangling={'false' if options.all else 'true'}"]
-    found = context.client.call("POST", "/images/prune", {"filters": filters(words)})
-    if found["ImagesDeleted"]:
-        print("Deleted Images:")
-        for one in found["ImagesDeleted"]:
-            print(f"untagged: {one['Untagged']}" if "Untagged" in one else f"deleted: {one['Deleted']}")
-        print()
-    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
     return 0
 
 
