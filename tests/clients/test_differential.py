@@ -117,6 +117,92 @@ run --rm --security-opt bogus busybox true
 run --rm --memory 1m busybox true
 run --rm --memory zz busybox true
 run --rm --cpus x busybox true
+run --rm --blkio-weight-device /dev/vda busybox true
+run --rm --blkio-weight-device /dev/vda:5 busybox true
+run --rm --device-read-bps /dev/vda:x busybox true
+run --rm --device-read-bps /dev/nosuch:1mb busybox true
+run --rm --device-write-iops /dev/vda:-1 busybox true
+run --rm --device-read-iops vda:5 busybox true
+run --rm --cpu-rt-period x busybox true
+run --rm --kernel-memory x busybox true
+run --rm --link a:b:c busybox true
+run --rm --link nosuch busybox true
+run --rm --link {C}:db busybox grep -cw db /etc/hosts
+run --rm --volumes-from nosuch busybox true
+run --rm --volumes-from {C}:bogus busybox true
+run --rm --link-local-ip 169.254.1.1 busybox true
+run --rm --ip 10.1.2.3 busybox true
+run --rm --ip6 fd00::1 busybox true
+run --rm --network-alias x busybox true
+run --rm --gpus all busybox true
+run --rm --gpus count=x busybox true
+run --rm --gpus "driver=a,driver=b" busybox true
+run --rm --device vendor.com/class=x busybox true
+run --rm --device x busybox true
+run --rm --device /dev/null:/x:bogus busybox true
+run --rm --device a:b:c:d busybox true
+run --rm --device-cgroup-rule bogus busybox true
+run --rm --storage-opt bogus busybox true
+run --rm --storage-opt size=1g busybox true
+run --rm --isolation hyperv busybox true
+run --rm --add-host x busybox true
+run --rm --add-host x=1.2.3 busybox true
+run --rm --add-host x=1.2.3.4 busybox grep x$ /etc/hosts
+run --rm --dns x busybox true
+run --rm --dns-search bad_name busybox true
+run --rm --sysctl x busybox true
+run --rm --ulimit nofile busybox true
+run --rm --ulimit nofile=2:1 busybox true
+run --rm --expose 90-80 busybox true
+run --rm --expose 99999 busybox true
+run --rm --cgroupns x busybox true
+run --rm --ipc bogus busybox true
+run --rm --ipc container:{C} busybox true
+run --rm --pid bogus busybox true
+run --rm --pid container:{S} busybox true
+run --rm --uts bogus busybox true
+run --rm --userns bogus busybox true
+run --rm --mac-address bogus busybox true
+run --rm --mac-address 02:42:00:00:00:77 busybox cat /sys/class/net/eth0/address
+run --rm --memory-swappiness 200 busybox true
+run --rm --shm-size -1 busybox true
+run --rm --cpus 0.0000000001 busybox true
+run --rm --cpus 99 busybox true
+run --rm --label =x busybox true
+run --rm --env =x busybox true
+run --rm --blkio-weight 99999 busybox true
+run --rm --cpu-count 5 busybox true
+run --rm --group-add 4711 busybox id
+run --rm --cidfile /nosuch/dir/x busybox true
+run --rm --annotation a=b --isolation default --platform linux/amd64 busybox true
+create --pull bogus busybox true
+create --device x busybox true
+create --volumes-from nosuch busybox true
+run --rm --restart always busybox true
+run --restart :3 busybox true
+run --restart on-failure:x busybox true
+run --restart always:2 busybox true
+run --restart bogus busybox true
+run --rm --restart no busybox true
+create --rm --restart unless-stopped busybox true
+run --no-healthcheck --health-cmd x busybox true
+run --health-interval 5 busybox true
+run --health-interval 5x busybox true
+run --health-interval=-1s busybox true
+run --health-retries=-2 busybox true
+run --health-retries x busybox true
+run --health-timeout 1us busybox true
+run --health-start-period zz busybox true
+run --rm --no-healthcheck busybox true
+run --rm --health-cmd "exit 0" --health-interval 1s --health-timeout 1m1s --health-retries 2 busybox true
+run --rm --health-cmd "exit 0" --health-start-interval 500ms --health-start-period 1.5h busybox true
+update --restart on-failure:2 {C}
+inspect {C} --format "{{json .HostConfig.RestartPolicy}} {{.RestartCount}} {{json .State.Health}}"
+update --restart bogus {C}
+update --restart no:1 {C}
+update --restart no {C}
+ps --filter health=none
+ps --filter health=bogus
 run --rm --pids-limit 20 busybox cat /sys/fs/cgroup/pids/pids.max
 run --rm --ulimit nofile=50:60 busybox sh -c "ulimit -n"
 run --rm --ulimit bogus=1 busybox true
@@ -147,6 +233,27 @@ rm nosuch
 rm {C}
 rm -f nosuch
 rm
+diff {C}
+diff {S}
+diff nosuch
+export nosuch
+cp {C}:/etc/hostname -
+cp {C}:/none /tmp
+cp {C}:/etc/passwd {T}/none/x
+cp {T} {C}:/tmp/in
+cp {T}/file {C}:/tmp/copied
+cp /none {C}:/tmp
+cp {T}/ {C}:/tmp/slash
+cp -L {T} {C}:/tmp/followed
+cp {C}:/x {C}:/y
+cp {T} {T}
+cp {T}
+cp - {C}:/etc/passwd
+cp "" {C}:/x
+commit nosuch
+commit {S} UPPER
+commit -c "RUN x" {S}
+commit
 pause {S}
 pause nosuch
 pause
@@ -238,6 +345,7 @@ def normal(data: bytes) -> str:
     text = data.decode("utf-8", "replace")
     text = re.sub(r"\bkist\b(?= run|:| ps|')", "docker", text)
     text = re.sub(r"'kist ", "'docker ", text)
+    text = re.sub(r"\tkist ", "\tdocker ", text)
     text = re.sub(r"Usage:  kist", "Usage:  docker", text)
     text = re.sub(r"unknown command: kist", "unknown command: docker", text)
     text = re.sub(r"(About an? \w+|Less than a second|\d+ (seconds?|minutes?|hours?))( ago)?", "AGE", text)

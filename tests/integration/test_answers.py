@@ -105,7 +105,6 @@ def _containers(ask: Asked, engine: Kistd) -> None:
 def test_what_is_not_supported_is_refused_not_dropped(engine: Kistd) -> None:
     """Each with Docker's own command, which knows all of it; only `create` is asked, nothing is left behind."""
     for words, status, told in (
-        (("--health-cmd", "true"), 125, "health checks are not supported by this engine yet"),
         (("--mount", "type=volume,src=v,dst=/x,volume-opt=type=nfs"), 125, "options of the local volume driver"),
         (("--network", "bridge", "--network", "none"), 125, "several networks are"),
         (("--no-healthcheck",), 0, ""),

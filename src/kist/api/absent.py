@@ -7,10 +7,6 @@ from kist.http.server import Handler, Request, Response
 from kist.model.errors import NotSupported, Unavailable
 
 _NOT_YET = {
-    "docker cp": ("HEAD /containers/{id}/archive", "GET /containers/{id}/archive", "PUT /containers/{id}/archive"),
-    "docker diff": ("GET /containers/{id}/changes",),
-    "docker export": ("GET /containers/{id}/export",),
-    "docker commit": ("POST /commit",),
     "building images": ("POST /build", "POST /session", "POST /grpc"),
     "pushing to registries": ("POST /images/{name:.*}/push",),
     "searching registries": ("GET /images/search",),

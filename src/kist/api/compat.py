@@ -39,9 +39,8 @@ _IMAGE_CONFIG_OTHER = ("ExposedPorts", "StopSignal", "ArgsEscaped", "Healthcheck
 
 def number(version: str) -> tuple[int, ...]:
     """`1.41` as (1, 41), compared as dockerd does: what is no number is 0, and 1.41.0 is 1.41."""
-    found = [
-        int(part[-9:] or "0") + len(part[:-9].strip("0")) * 10**9 for part in version.split(".")
-    ]  # int() has its limit
+    # int() takes a few thousand digits at most
+    found = [int(part[-9:] or "0") + len(part[:-9].strip("0")) * 10**9 for part in version.split(".")]
     while found and found[-1] == 0:
         found.pop()
     return tuple(found)

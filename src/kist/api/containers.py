@@ -55,6 +55,9 @@ class Containers(Protocol):
     def log_path(self, name: str) -> str: ...
     def directory(self, name: str) -> str: ...
     def snapshot_directory(self, name: str) -> str: ...
+    def link_names(self) -> dict[str, list[str]]: ...
+    def links(self, name: str) -> list[str] | None: ...
+    def unlink(self, name: str) -> None: ...
     async def sizes(self, name: str) -> tuple[int, int]: ...
     async def start(self, name: str) -> None: ...
     async def stop(self, name: str, seconds: int | None, signal: str) -> None: ...
@@ -105,9 +108,10 @@ class ContainerRoutes:
         *,
         cgroup2: bool,
         default_network: str,
+        check_start: Callable[[Request], None] = lambda request: None,
     ) -> None:
         self._containers, self._create, self._logs, self._pruned = containers, create, logs, pruned
-        self._cgroup2, self._default_network = cgroup2, default_network
+        self._cgroup2, self._default_network, self._check_start = cgroup2, default_network, check_start
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -130,19 +134,21 @@ class ContainerRoutes:
             ("GET", "/containers/{name}/top", self.top),
             ("DELETE", "/containers/{name}", self.remove),
         ):
-            router.add(method, pattern, handler)
+            router.add(method, pattern.replace("{name}", "{name:.*}"), handler)  # a link's name has a slash
 
     async def list(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
         limit = integer(request, "limit") or 0
         everything = flag(request, "all") or limit > 0 or bool({"status", "exited"} & set(filters))
+        names = self._containers.link_names()
         records = select(self._containers.all(), filters, everything)
         if limit > 0:
             records = records[:limit]
         if flag(request, "size"):
-            found = [render.summary(record, sizes) for record, sizes in await measured(self._containers, records)]
+            sized = await measured(self._containers, records)
+            found = [render.summary(record, sizes, names.get(record.id)) for record, sizes in sized]
         else:
-            found = [render.summary(record, None) for record in records]
+            found = [render.summary(record, None, names.get(record.id)) for record in records]
         return json_response([compat.container_summary(request, one) for one in found])
 
     async def create(self, request: Request) -> Response:
@@ -174,6 +180,7 @@ class ContainerRoutes:
             self._containers.exec_ids(record.id),
             self._containers.snapshot_directory(record.id),
             await self._containers.sizes(record.id) if size else None,
+            self._containers.links(record.id),
         )
         return json_response(compat.container_inspect(request, data))
 
@@ -182,6 +189,7 @@ class ContainerRoutes:
         if "transfer-encoding" in request.headers or (is_number(length) and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
+        self._check_start(request)
         await self._containers.start(request.parameters["name"])
         return Response(204)
 
@@ -237,9 +245,9 @@ class ContainerRoutes:
         return json_response(ContainersPruned(containers_deleted=removed or None, space_reclaimed=freed))
 
     async def remove(self, request: Request) -> Response:
-        if flag(request, "link"):  # there are no links but the name itself
-            self._containers.get(request.parameters["name"])
-            raise KistError("Conflict, cannot remove the default link name of the container")
+        if flag(request, "link"):
+            self._containers.unlink(request.parameters["name"])
+            return Response(204)
         await self._containers.remove(
             request.parameters["name"], force=flag(request, "force"), volumes=flag(request, "v")
         )
@@ -424,7 +432,7 @@ def _matches(record: ContainerRecord, filters: Filters) -> bool:
         ),
         "publish": lambda value: _has_port(record, value, published=True),
         "expose": lambda value: _has_port(record, value, published=False),
-        "health": lambda value: value == "none",
+        "health": lambda value: value == (record.state.health.status if record.state.health else "none"),
         "isolation": lambda value: value in ("", "default"),
     }
     return all(any(check(value) for value in filters[key]) for key, check in checks.items() if filters.get(key))

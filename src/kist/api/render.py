@@ -8,7 +8,7 @@ import msgspec
 
 from kist.api.times import ago
 from kist.model.config import EndpointSettings
-from kist.model.container import ContainerRecord, MountPoint, State
+from kist.model.container import ContainerRecord, HealthState, MountPoint, State
 from kist.model.image import Image
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
@@ -16,12 +16,16 @@ from kist.model.volume import Volume
 from kist.wire import networks as wire
 from kist.wire.encode import container_config, endpoint_settings, host_config
 
+_HEALTH_WORDS = {"starting": "health: starting"}  # the others are clear on their own
+
 
 def status_text(state: State) -> str:
     """`Up 5 minutes`, `Exited (0) 2 hours ago`, `Created`."""
     if state.status in ("running", "paused"):
         paused = " (Paused)" if state.paused else ""
-        return f"Up {ago(state.started_at)}{paused}"
+        known = state.health
+        health = f" ({_HEALTH_WORDS.get(known.status, known.status)})" if known is not None and not paused else ""
+        return f"Up {ago(state.started_at)}{paused}{health}"
     if state.status == "restarting":
         return f"Restarting ({state.exit_code}) {ago(state.finished_at)} ago"
     if state.status == "exited":
@@ -97,6 +101,7 @@ def mounts(record: ContainerRecord) -> list[dict[str, Any]]:
 
 
 def state(one: State) -> dict[str, Any]:
+    health = {} if one.health is None else {"Health": _health(one.health)}
     return {
         "Status": one.status,
         "Running": one.running,
@@ -109,7 +114,13 @@ def state(one: State) -> dict[str, Any]:
         "Error": one.error,
         "StartedAt": one.started_at,
         "FinishedAt": one.finished_at,
+        **health,
     }
+
+
+def _health(one: HealthState) -> dict[str, Any]:
+    log = [{"Start": run.start, "End": run.end, "ExitCode": run.exit_code, "Output": run.output} for run in one.log]
+    return {"Status": one.status, "FailingStreak": one.failing_streak, "Log": log}
 
 
 def inspect(
@@ -119,8 +130,9 @@ def inspect(
     exec_ids: list[str],
     upper: str,
     sizes: tuple[int, int] | None,
+    links: list[str] | None,
 ) -> dict[str, Any]:
-    """The answer of GET /containers/{id}/json."""
+    """The answer of GET /containers/{id}/json. `links`: HostConfig.Links with today's names."""
     attached = networks(record)
     bridge = attached.get("bridge", {})
     data: dict[str, Any] = {
@@ -142,7 +154,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": exec_ids or None,
-        "HostConfig": host_config(record.host_config),
+        "HostConfig": {**host_config(record.host_config), "Links": links},
         "GraphDriver": {"Data": {"UpperDir": upper}, "Name": record.driver},
     }
     if sizes is not None:
@@ -177,11 +189,11 @@ def _logs_to_file(record: ContainerRecord) -> bool:
     return record.has_been_started and (config is None or config.type == "json-file")
 
 
-def summary(record: ContainerRecord, sizes: tuple[int, int] | None) -> dict[str, Any]:
-    """One element of GET /containers/json."""
+def summary(record: ContainerRecord, sizes: tuple[int, int] | None, names: list[str] | None = None) -> dict[str, Any]:
+    """One element of GET /containers/json; `names` where links give it more than its own."""
     data: dict[str, Any] = {
         "Id": record.id,
-        "Names": [f"/{record.name}"],
+        "Names": [f"/{name}" for name in names or (record.name,)],
         "Image": record.image,
         "ImageID": record.image_id,
         "Command": command_text(record),

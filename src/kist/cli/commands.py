@@ -50,6 +50,8 @@ CONTAINER = (
         "run:start",
         (
             Opt("attach", "flag", "Attach STDOUT/STDERR and forward signals", "a"),
+            Opt("checkpoint", "text", "Restore from this checkpoint"),
+            Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory"),
             Opt("interactive", "flag", "Attach container's STDIN", "i"),
             _KEYS,
             _PROXY,
@@ -161,6 +163,57 @@ CONTAINER = (
         (),
         1,
         -1,
+    ),
+    Command(
+        "cp",
+        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tkist cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+        "Copy files/folders between a container and the local filesystem",
+        "copy:copy",
+        (
+            Opt("archive", "flag", "Archive mode (copy all uid/gid information)", "a"),
+            Opt("follow-link", "flag", "Always follow symbol link in SRC_PATH", "L"),
+            Opt(
+                "quiet",
+                "flag",
+                "Suppress progress output during copy. Progress output is automatically suppressed if no "
+                "terminal is attached",
+                "q",
+            ),
+        ),
+        2,
+        2,
+    ),
+    Command(
+        "diff",
+        "CONTAINER",
+        "Inspect changes to files or directories on a container's filesystem",
+        "snapshots:diff",
+        (),
+        1,
+        1,
+    ),
+    Command(
+        "export",
+        "[OPTIONS] CONTAINER",
+        "Export a container's filesystem as a tar archive",
+        "snapshots:export",
+        (Opt("output", "text", "Write to a file, instead of STDOUT", "o"),),
+        1,
+        1,
+    ),
+    Command(
+        "commit",
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        "Create a new image from a container's changes",
+        "snapshots:commit",
+        (
+            Opt("author", "text", 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")', "a"),
+            Opt("change", "list", "Apply Dockerfile instruction to the created image", "c"),
+            Opt("message", "text", "Commit message", "m"),
+            Opt("pause", "flag", "Pause container during commit", "p", True),
+        ),
+        1,
+        2,
     ),
     Command("rename", "CONTAINER NEW_NAME", "Rename a container", "containers:rename", (), 2, 2),
     Command(
@@ -366,6 +419,7 @@ TOP = (
     *IMAGE,
     *SYSTEM,
 )
+_CHECKPOINT_DIR = Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory")
 GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "container": ("Manage containers", (
         *CONTAINER,
@@ -411,6 +465,15 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio", hidden=True),
     )),
     "context": ("Manage contexts", CONTEXT),
+    "checkpoint": ("Manage checkpoints", (
+        Command("create", "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container",
+                "checkpoints:create", (
+                    _CHECKPOINT_DIR, Opt("leave-running", "flag", "Leave the container running after checkpoint")), 2, 2),
+        Command("ls", "[OPTIONS] CONTAINER", "List checkpoints for a container", "checkpoints:listing", (_CHECKPOINT_DIR,),
+                1, 1, aliases=("list",)),
+        Command("rm", "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint", "checkpoints:remove", (_CHECKPOINT_DIR,),
+                2, 2, aliases=("remove",)),
+    )),
     "daemon": ("Manage the daemon of this machine", (
         Command("stop", "", "Stop the daemon that kist started; containers run on", "others:daemon_stop"),
     )),
@@ -422,9 +485,7 @@ NOT_YET = {
     **dict.fromkeys(("pull", "push", "login", "logout", "search", "build", "image pull", "image push", "image build"),
                     _MEANWHILE),
     **dict.fromkeys((
-        "commit", "cp", "diff", "export", "compose", "swarm", "service", "stack", "node", "secret", "config",
-        "plugin", "builder", "buildx", "manifest", "trust", "checkpoint", "container commit", "container cp",
-        "container diff", "container export", "network create", "network rm", "network connect",
-        "network disconnect",
+        "compose", "swarm", "service", "stack", "node", "secret", "config", "plugin", "builder", "buildx", "manifest",
+        "trust", "network create", "network rm", "network connect", "network disconnect",
     ), ""),
 }  # fmt: skip

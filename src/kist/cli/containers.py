@@ -51,6 +51,7 @@ def ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
     if not whole and len(one["Command"]) > 20:
         command = f'"{one["Command"][:19]}…"'
     names = [name.lstrip("/") for name in one["Names"]]
+    names = [name for name in names if whole or "/" not in name]  # what links call it is shown in full only
     mounts = [mount.get("Name") or mount["Source"] for mount in one.get("Mounts") or ()]
     if not whole:
         mounts = [name if len(name) <= 15 else name[:14] + "…" for name in mounts]

@@ -168,25 +168,30 @@ def save(context: Context, options: Parsed) -> int:
     if not options.output and os.isatty(1):
         raise KistError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     answer = context.client.open("GET", "/images/get", {"names": options.arguments})
-    if not options.output:
+    save_answer(answer, options.output, "failed to save image")
+    return 0
+
+
+def save_answer(answer: Answer, output: str, failed: str) -> None:
+    """An answer's body into a file, whole or not at all, or to standard output. Raises KistError, OSError."""
+    if not output:
         for chunk in answer.chunks():
             sys.stdout.buffer.write(chunk)
         sys.stdout.flush()
-        return 0
-    partial = f"{options.output}.{os.getpid()}.partial"
+        return
+    partial = f"{output}.{os.getpid()}.partial"
     try:
         with open(partial, "wb") as file:
             for chunk in answer.chunks():
                 file.write(chunk)
-        os.rename(partial, options.output)
+        os.rename(partial, output)
     except BaseException as error:
         if os.path.exists(partial):
             os.unlink(partial)
         if isinstance(error, OSError):
             reason = (error.strerror or str(error)).lower()
-            raise KistError(f"failed to save image: {options.output}: {reason}") from error
+            raise KistError(f"{failed}: {output}: {reason}") from error
         raise
-    return 0
 
 
 def import_(context: Context, options: Parsed) -> int:

@@ -119,7 +119,7 @@ def events(context: Context, options: Parsed) -> int:
 
     query = {"since": _when(options.since), "until": _when(options.until), "filters": filters(options.filter)}
     answer = context.client.open("GET", "/events", query)
-    from kist.cli.template import Template
+    from kist.model.template import Template
 
     template = Template("{{json .}}" if options.format == "json" else options.format) if options.format else None
     for line in answer.lines():

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kist.cli.context import Context, RunFailed
@@ -23,31 +25,50 @@ _NOT_PASSED_ON = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE
 
 
 def create(context: Context, options: Parsed) -> int:
-    try:
-        print(create_container(context, options))
-    except ApiError as error:
-        raise RunFailed(f"Error response from daemon: {error.message}", 1, "create") from error
+    print(create_or_pull(context, options, "create"))
     return 0
 
 
 def create_container(context: Context, options: Parsed) -> str:
     """The id of a new container; warnings go to standard error. Raises ApiError, UsageError."""
     image, *command = options.arguments
-    if options.cidfile and os.path.exists(options.cidfile):
-        raise KistError(
-            f"container ID file found, make sure the other container isn't running or delete {options.cidfile}"
-        )
-    config = body(options, image, command)
-    if "detach" in options._values:  # it is a run: a terminal begins with the size of ours
+    is_run = "detach" in options._values
+    try:
+        config = body(options, image, command)
+    except KistError as error:
+        raise RunFailed(error.message, 125, "run" if is_run else "create") from error
+    if is_run:  # a terminal begins with the size of ours
         config["HostConfig"]["ConsoleSize"] = list(terminal_size())
     query = {"name": options.name or None, "platform": options.platform or None}
-    made = context.client.call("POST", "/containers/create", query, config)
+    with _id_file(options.cidfile) as keep:
+        made = context.client.call("POST", "/containers/create", query, config)
+        keep(made["Id"])
     for warning in made["Warnings"] or ():
         print(f"WARNING: {warning}", file=sys.stderr)
-    if options.cidfile:
-        with open(options.cidfile, "w", encoding="ascii") as file:
-            file.write(made["Id"])
     return str(made["Id"])
+
+
+@contextmanager
+def _id_file(path: str) -> Iterator[Callable[[str], int]]:
+    """Takes the file of --cidfile before there is a container; gives what writes the id. Without one it is removed."""
+    if not path:
+        yield lambda _: 0
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        raise KistError(
+            f"container ID file found, make sure the other container isn't running or delete {path}"
+        ) from None
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise KistError(f"failed to create the container ID file: open {path}: {reason}") from error
+    with open(descriptor, "w", encoding="ascii") as file:
+        try:
+            yield file.write
+        finally:
+            if not file.tell():
+                os.unlink(path)
 
 
 def run(context: Context, options: Parsed) -> int:
@@ -57,19 +78,23 @@ def run(context: Context, options: Parsed) -> int:
     if not options.detach:
         check_terminal(options.tty, options.interactive)
     try:
-        container = create_or_pull(context, options)
+        container = create_or_pull(context, options, "run")
     except ApiError as error:
         told = error.message
         if not told.startswith("invalid reference format"):
             told = f"Error response from daemon: {told}"
-        raise RunFailed(told, 125, "run") from error
+        raise RunFailed(told, _start_status(told), "run") from error
+    except RunFailed:  # of the command line itself
+        raise
     except (KistError, OSError) as error:
-        raise RunFailed(str(error), 125, "run") from error
+        raise RunFailed(str(error), _start_status(str(error)), "run") from error
     if options.detach:
         try:
             context.client.call("POST", f"/containers/{container}/start")
         except ApiError as error:
-            raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
+            raise RunFailed(
+                f"Error response from daemon: {error.message}", _start_status(error.message), "run"
+            ) from error
         print(container)
         return 0
     streams = {name.lower() for name in options.attach} or {"stdout", "stderr"} | (
@@ -78,11 +103,11 @@ def run(context: Context, options: Parsed) -> int:
     return _attached(context, container, streams, options, options.rm, wraps_errors=True)
 
 
-def create_or_pull(context: Context, options: Parsed) -> str:
-    """Creates; an image that is missing is asked for first. Raises ApiError."""
+def create_or_pull(context: Context, options: Parsed, command: str) -> str:
+    """Creates; an image that is missing is asked for first. Raises ApiError, RunFailed in the command's name."""
     if options.pull not in ("", "always", "missing", "never"):
         raise RunFailed(
-            f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', 125, "run"
+            f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', 125, command
         )
     if options.pull == "always":
         _ask_for_image(context, options)
@@ -107,8 +132,9 @@ def _name_and_tag(image: str) -> tuple[str, str]:
     return name, tag
 
 
-def _start_status(error: ApiError) -> int:
-    text = error.message.lower()
+def _start_status(text: str) -> int:
+    """Docker's command looks for these words in whatever went wrong."""
+    text = text.lower()
     if any(word in text for word in ("executable file not found", "no such file or directory")):
         return 127
     if any(word in text for word in ("permission denied", "is a directory", "exec format error")):
@@ -136,7 +162,9 @@ def _attached(
         except ApiError as error:
             if not wraps_errors:
                 raise
-            raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
+            raise RunFailed(
+                f"Error response from daemon: {error.message}", _start_status(error.message), "run"
+            ) from error
         return _pump(context, container, attached, waiting, "stdin" in streams, options.tty, keys)
     except Detached:
         return 0
@@ -205,6 +233,12 @@ def _pass_signals_on(context: Context, container: str) -> Any:
 
 def start(context: Context, options: Parsed) -> int:
     client = context.client
+    if options.checkpoint and not (options.attach or options.interactive):
+        if len(options.arguments) > 1:
+            raise KistError("you cannot restore multiple containers at once")
+        query = {"checkpoint": options.checkpoint, "checkpoint-dir": options.checkpoint_dir or None}
+        client.call("POST", f"/containers/{options.arguments[0]}/start", query)
+        return 0
     if not (options.attach or options.interactive):
         return context.for_each(
             options.arguments,

@@ -9,13 +9,14 @@ import secrets
 
 import msgspec
 
+from kist.container import links
 from kist.container.engine import Engine
 from kist.container.errors import exec_error
 from kist.container.launching import default_filter, shares_with_host
 from kist.container.machine import ExecState, Machine
 from kist.model.config import ExecConfig
 from kist.model.errors import Conflict, InvalidParameter, NotFound
-from kist.runtime import plan, seccomp
+from kist.runtime import foreign, plan, seccomp
 from kist.runtime.launch import ExecRequest
 from kist.runtime.security import parse_security_options, tweak_capabilities
 from kist.runtime.spec import capabilities_of, environment, rlimits
@@ -34,16 +35,37 @@ class Execs:
 
         `asked` is the name or id the user gave.
         """
-        _check_running(machine)
-        _check_not_paused(machine, asked)
+        _check_usable(machine, asked)
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
-        exec_id = secrets.token_hex(32)
-        machine.execs[exec_id] = ExecState(exec_id, machine.id, config)
-        self._by_id[exec_id] = machine
+        return self._add(machine, config).id
+
+    def _add(self, machine: Machine, config: ExecConfig) -> ExecState:
+        one = ExecState(secrets.token_hex(32), machine.id, config)
+        machine.execs[one.id] = one
+        self._by_id[one.id] = machine
         self._forget_gone()
-        self._engine.emit(machine, _action("exec_create", config), execID=exec_id)
-        return exec_id
+        self._engine.emit(machine, f"exec_create: {_told(config)}", execID=one.id)
+        return one
+
+    def create_probe(self, machine: Machine, config: ExecConfig) -> ExecState:
+        """The same for a health check, which waits for `ended`."""
+        _check_usable(machine, machine.id)
+        one = self._add(machine, config)
+        one.probe, one.ended = True, asyncio.get_running_loop().create_future()
+        return one
+
+    def forget_probe(self, machine: Machine) -> None:
+        """The last probe of a health check can be inspected until the next."""
+        for one in [one for one in machine.execs.values() if one.probe and one.exit_code is not None]:
+            del machine.execs[one.id]
+            self._by_id.pop(one.id, None)
+
+    @staticmethod
+    def kill(machine: Machine, one: ExecState) -> None:
+        """SIGKILL to all processes of its session's first group; nothing when it has ended or its monitor is gone."""
+        if one.exit_code is None and machine.handle is not None and not machine.handle.closed:
+            machine.handle.send({"command": "exec_kill", "id": one.id})
 
     def _forget_gone(self) -> None:
         """Execs go with their container, and the oldest ended ones when there are very many."""
@@ -66,8 +88,7 @@ class Execs:
             raise Conflict(f"exec command {state.id} has already run")
         if state.started:
             raise Conflict(f"exec command {state.id} is already running")
-        _check_running(machine)
-        _check_not_paused(machine, machine.id)
+        _check_usable(machine, machine.id)
 
     async def start(
         self, machine: Machine, state: ExecState, client: AttachClient | None, console: tuple[int, int] | None
@@ -78,11 +99,14 @@ class Execs:
         state.started = True
         state.outcome = asyncio.get_running_loop().create_future()
         request = self._request(machine, state, client, console)
-        message, steps = plan.exec_start(request, shares_with_host(machine))
-        message["kept"] = msgspec.json.encode(state.config).decode()
+        if self._engine.is_foreign(machine):
+            message, steps = foreign.exec_start(request)
+        else:
+            message, steps = plan.exec_start(request, shares_with_host(machine))
+        message["kept"] = msgspec.json.encode(_Kept(state.config, state.probe)).decode()
         if client is not None:
             message["client"] = client.message()
-        self._engine.emit(machine, _action("exec_start", state.config), execID=state.id)
+        self._engine.emit(machine, f"exec_start: {_told(state.config)}", execID=state.id)
         with plan_file(steps) as unread:
             machine.handle.send(message, [unread, *([client.descriptor] if client is not None else [])])
         try:
@@ -96,11 +120,15 @@ class Execs:
         """Execs of an earlier kistd as the monitor tells of them: their clients still resize and ask for exit codes."""
         for one in told:
             try:
-                config = msgspec.json.decode(one["kept"], type=ExecConfig)
+                config, probe = _read_kept(one["kept"])
             except msgspec.MsgspecError as error:
                 log.warning("exec %s of container %s cannot be read: %s", one["id"], machine.id, error)
                 continue
             code, pid = one.get("code"), one.get("pid", 0)
+            if probe:  # nobody waits for it any more; the health check goes on with a new one
+                if code is None and machine.handle is not None:
+                    machine.handle.send({"command": "exec_kill", "id": one["id"]})
+                continue
             state = ExecState(one["id"], machine.id, config, True, code is None, pid, code)
             machine.execs[state.id] = state
             self._by_id[state.id] = machine
@@ -127,7 +155,7 @@ class Execs:
         return ExecRequest(
             exec_id=state.id,
             args=tuple(config.cmd or ()),
-            env=_environment(machine, config),
+            env=_environment(machine, config, links.present(self._engine.index, record)),
             cwd=config.working_dir or record.config.working_dir or "/",
             user=config.user or record.config.user,
             extra_groups=() if config.user else tuple(asked.group_add or ()),
@@ -155,10 +183,31 @@ class Execs:
         machine.handle.send({"command": "exec_resize", "id": state.id, "height": height, "width": width})
 
 
-def _action(verb: str, config: ExecConfig) -> str:
-    """With the command line, a space behind the program though nothing follows, as Docker writes it."""
-    program, *arguments = config.cmd or ("",)
-    return f"{verb}: {program} {' '.join(arguments)}"
+class _Kept(msgspec.Struct, frozen=True):
+    """What a monitor keeps of an exec for the next kistd."""
+
+    config: ExecConfig
+    probe: bool = False
+
+
+def _read_kept(text: str) -> tuple[ExecConfig, bool]:
+    """Raises MsgspecError. Earlier kistds had the configuration alone."""
+    if not text.startswith('{"config"'):
+        return msgspec.json.decode(text, type=ExecConfig), False
+    kept = msgspec.json.decode(text, type=_Kept)
+    return kept.config, kept.probe
+
+
+def _told(config: ExecConfig) -> str:
+    """The command as events have it, with Docker's blank behind a program without arguments."""
+    program, *arguments = config.cmd or [""]
+    return f"{program} {' '.join(arguments)}"
+
+
+def _check_usable(machine: Machine, shown: str) -> None:
+    machine.check_not_restarting()
+    _check_running(machine)
+    _check_not_paused(machine, shown)
 
 
 def _check_running(machine: Machine) -> None:
@@ -172,8 +221,9 @@ def _check_not_paused(machine: Machine, shown: str) -> None:
         raise Conflict(f"Container {shown} is paused, unpause the container before exec")
 
 
-def _environment(machine: Machine, config: ExecConfig) -> tuple[str, ...]:
-    found = dict(one.split("=", 1) for one in environment(machine.record) if "=" in one)
+def _environment(machine: Machine, config: ExecConfig, linked: list[links.Linked]) -> tuple[str, ...]:
+    told = [variable for link in linked for variable in link.environment()]
+    found = dict(one.split("=", 1) for one in environment(machine.record, told) if "=" in one)
     if config.tty:
         found.setdefault("TERM", "xterm")
     for variable in config.env or ():

@@ -11,35 +11,41 @@ from contextlib import suppress
 
 import msgspec
 
+from kist.container import health, restarting
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
-from kist.container.launching import prepare
-from kist.container.machine import Machine
+from kist.container.launching import forget_link, prepare, tell_parents
+from kist.container.machine import ExecState, Machine
 from kist.container.names import check_name
+from kist.container.packing import Packing
 from kist.container.pausing import continue_now
+from kist.container.restarting import Restarts
 from kist.container.signals import parse_signal
 from kist.kernel import cgroup, pidfd
-from kist.model.container import NEVER, State
-from kist.model.errors import Conflict, InvalidParameter, KistError, NotModified
+from kist.model.container import NEVER, ContainerRecord, State
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
-from kist.runtime import plan
+from kist.runtime import foreign, plan
 from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
 DEFAULT_STOP_SECONDS = 10
 _KILL_SECONDS = 10.0
 _GROUP_TRIES = 2000  # a millisecond each
+_ENDING = frozenset({2, 3, 9, 15})  # INT, QUIT, KILL, TERM: who sends one of them wants the container to end
 
 
 class Lifecycle:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.packing = Packing(engine)
+        self.restarts = Restarts(engine, self.start, self.start_again)
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             self._boot_id = file.read().strip()
 
     # --- start ---
 
-    async def start(self, machine: Machine) -> None:
+    async def start(self, machine: Machine, restart_count: int = 0) -> None:
         """Raises NotModified when it runs, Conflict, and InvalidParameter with exit code 126 or 127 in the record."""
         async with machine.lock:
             if machine.state.paused:
@@ -48,11 +54,32 @@ class Lifecycle:
                 raise NotModified("container is already running")
             if machine.record.removing:
                 raise Conflict("container is marked for removal and cannot be started")
-            if machine.cleanup is not None:
-                await asyncio.wait([machine.cleanup])
-            if machine.record.has_been_started:
-                await self._group_gone(machine)
-            await self._start(machine)
+            machine.delay = 0.0
+            await self._start_new(machine, msgspec.structs.replace(machine.record, restart_count=restart_count))
+
+    async def start_again(self, machine: Machine) -> None:
+        """After the pause that its restart policy demands. Raises KistError; then it is over."""
+        async with machine.lock:
+            if not machine.state.restarting:  # stopped, started or removed meanwhile
+                return
+            code = machine.state.exit_code
+            try:
+                await self._start_new(machine, machine.record)
+            except KistError:
+                state = msgspec.structs.replace(machine.state, exit_code=code)
+                self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
+                raise
+
+    async def _start_new(self, machine: Machine, record: ContainerRecord) -> None:
+        """Starts it with `record`, when all of its last life is gone."""
+        if machine.cleanup is not None:
+            await asyncio.wait([machine.cleanup])
+        if machine.writers:  # two overlays may not write to one directory
+            await asyncio.wait(machine.writers)
+        if machine.record.has_been_started:
+            await self._group_gone(machine)
+        machine.record = record
+        await self._start(machine)
 
     async def _group_gone(self, machine: Machine) -> None:
         """Until whoever clears up behind the container's last life has done so: it removes the group by its name, and
@@ -69,6 +96,7 @@ class Lifecycle:
         clients, waiters = machine.take_pending()
         try:
             try:
+                await engine.shipping.prepare(machine)
                 launch, endpoints, ports = prepare(engine, machine)
             except OSError as error:
                 raise KistError(f"cannot prepare the container: {error}") from error
@@ -76,7 +104,8 @@ class Lifecycle:
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
             machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
             engine.index.save(machine, machine.record)
-            start = plan.launch(launch, engine.layout)
+            begin = foreign.launch if launch.foreign is not None else plan.launch
+            start = begin(launch, engine.layout)
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -99,6 +128,7 @@ class Lifecycle:
             told, code = start_error(failure)
             self._failed(machine, told.message, code)
             raise told from failure
+        tell_parents(engine, machine)
         engine.emit_surroundings(machine, begin=True)
         engine.emit(machine, "start")
 
@@ -117,9 +147,9 @@ class Lifecycle:
         self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
         machine.ended.set()
         if machine.record.host_config.auto_remove:
-            machine.cleanup = self._engine.spawn(self._auto_remove(machine))
+            self.auto_remove(machine)
         else:
-            self._release(machine, removed=False)
+            self.release(machine, removed=False)
 
     def _release_network(self, machine: Machine) -> None:
         for endpoint in machine.record.endpoints:
@@ -141,6 +171,10 @@ class Lifecycle:
                 machine.started.set_exception(LaunchFailed(event))
         elif kind == "exited":
             self.on_exited(machine, event)
+        elif kind == "rotated":
+            self.packing.rotated(machine)
+        elif kind == "oom":
+            self._on_oom(machine)
         elif kind == "detached":
             self._engine.emit(machine, "detach")
         elif kind == "held":
@@ -182,10 +216,18 @@ class Lifecycle:
             oom_killed=False,
             started_at=rfc3339(event["started_at"]),
             boot_id=self._boot_id,
+            health=health.begun(machine.record.config, machine.state.health),
         )
         record = msgspec.structs.replace(machine.record, state=state, has_been_started=True, manually_stopped=False)
         machine.ended.clear()
         self._engine.index.observe(machine, record)
+        self._engine.changed(machine)
+
+    def _on_oom(self, machine: Machine) -> None:
+        """The container ran out of memory; it may live on, without a process or two."""
+        state = msgspec.structs.replace(machine.state, oom_killed=True)
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
+        self._engine.emit(machine, "oom")
 
     def on_adopted(self, machine: Machine, greeting: Message) -> None:
         """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
@@ -197,55 +239,85 @@ class Lifecycle:
             monitor_pid=greeting["monitor"],
             boot_id=self._boot_id,
         )
-        if not machine.state.running:
+        if not machine.state.alive:
             state = msgspec.structs.replace(
-                state, exit_code=0, error="", oom_killed=False, started_at=rfc3339(greeting["started_at"])
+                state,
+                exit_code=0,
+                error="",
+                oom_killed=False,
+                started_at=rfc3339(greeting["started_at"]),
+                health=health.begun(machine.record.config, machine.state.health),
             )
         machine.ended.clear()
         self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, has_been_started=True))
+        if greeting.get("oom") and not state.oom_killed:
+            self._on_oom(machine)
+        self._engine.changed(machine)
+
+    def resume_restart(self, machine: Machine) -> None:
+        """A pause before a restart that an earlier kistd did not live to end. After a reboot all begins anew."""
+        if machine.state.boot_id == self._boot_id:
+            self.restarts.schedule(machine, 0)
+            return
+        state = msgspec.structs.replace(machine.state, status="exited")
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, restart_count=0))
 
     def forget_start(self, machine: Machine) -> None:
         """A start that was cut off before anything ran: what it took is free again."""
         self._release_network(machine)
         self._engine.index.observe(machine, machine.record)
-        self._release(machine, removed=False)
+        self.release(machine, removed=False)
 
-    def on_exited(self, machine: Machine, event: Message) -> None:
-        """Records the end at once; what is left to tear down follows in a task."""
+    def on_exited(self, machine: Machine, event: Message, *, for_good: bool = False) -> None:
+        """Records the end at once; what is left to tear down follows in a task. `for_good`: its policy is not asked."""
         if machine.started is not None and not machine.started.done():  # it ended before `started` was read
             machine.started.set_result(None)
+        told = machine.state.alive and machine.state.oom_killed
+        again = not for_good and not machine.record.removing and restarting.starts_again(machine.record, event["code"])
         state = msgspec.structs.replace(
             machine.state,
-            status="exited",
+            status="restarting" if again else "exited",
             pid=0,
             exit_code=event["code"],
             started_at=rfc3339(event["started_at"]) if event.get("started_at") else machine.state.started_at,
             finished_at=rfc3339(event["finished_at"]),
-            oom_killed=bool(event.get("oom")),
+            oom_killed=bool(event.get("oom")) or told,
             error=event.get("log_error", ""),
+            health=health.ended(machine.state.health),
         )
         machine.close_pidfd()
         self._release_network(machine)
-        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, has_been_started=True))
+        record = msgspec.structs.replace(
+            machine.record, state=state, has_been_started=True, restart_count=machine.record.restart_count + again
+        )
+        self._engine.index.observe(machine, record)
+        self._engine.changed(machine)
         for one in machine.execs.values():
             if one.running:
-                one.running, one.exit_code = False, 137
+                self._exec_ended(one, 137)
         machine.foreign_version = ""
         machine.close_handed_over()
         machine.ended.set()
-        for waiter in [one for one in machine.pending_waiters if not one.removed]:  # who found no monitor to wait at
-            machine.pending_waiters.remove(waiter)
-            answer_waiter(waiter, state.exit_code)
-        if state.oom_killed:
+        self._answer_pending(machine)
+        if event.get("oom") and not told:
             self._engine.emit(machine, "oom")
         self._engine.emit_surroundings(machine, begin=False)
         self._engine.emit(machine, "die", exitCode=str(state.exit_code), execDuration=str(_duration(state)))
-        if machine.record.host_config.auto_remove and not machine.record.removing:
-            machine.cleanup = self._engine.spawn(self._auto_remove(machine))
+        if again:
+            self.restarts.schedule(machine, _duration(state))
+        if machine.record.host_config.auto_remove and not machine.record.removing and not machine.manual_restart:
+            self.auto_remove(machine)
         else:
-            self._release(machine, removed=False)
+            self.release(machine, removed=False)
 
-    def _release(self, machine: Machine, *, removed: bool) -> None:
+    @staticmethod
+    def _answer_pending(machine: Machine) -> None:
+        """It does not run: those who wait for that and found no monitor to wait at are told."""
+        for waiter in [one for one in machine.pending_waiters if not one.removed]:
+            machine.pending_waiters.remove(waiter)
+            answer_waiter(waiter, machine.state.exit_code)
+
+    def release(self, machine: Machine, *, removed: bool) -> None:
         """Lets the monitor go; its directory is not needed any more."""
         handle = machine.handle
         if handle is not None and not handle.closed:
@@ -274,12 +346,12 @@ class Lifecycle:
         """Whether the machine went down since the start; the exec root, on a tmpfs, tells it too."""
         return machine.state.boot_id != self._boot_id or not os.path.isdir(self._engine.run_dir(machine))
 
-    def monitor_died(self, machine: Machine, code: int = 137) -> None:
+    def monitor_died(self, machine: Machine, code: int = 137, *, for_good: bool = False) -> None:
         """Kills what is left of the container and records its end."""
         self._kill_rest(machine)
         machine.pending_waiters += machine.handed_over  # it cannot answer them any more
         machine.handed_over = []
-        self.on_exited(machine, {"code": code, "finished_at": time.time_ns(), "oom": False})
+        self.on_exited(machine, {"code": code, "finished_at": time.time_ns(), "oom": False}, for_good=for_good)
 
     def _kill_rest(self, machine: Machine) -> None:
         name = self._engine.cgroup(machine)
@@ -307,27 +379,69 @@ class Lifecycle:
         elif kind == "exec_detached":
             self._engine.emit(machine, "exec_detach", execID=one.id)
         elif kind == "exec_exited":
-            one.running, one.exit_code = False, event["code"]  # the pid stays to be seen, as dockerd leaves it
+            self._exec_ended(one, event["code"])
             self._engine.emit(machine, "exec_die", execID=one.id, exitCode=str(one.exit_code))
+
+    @staticmethod
+    def _exec_ended(one: ExecState, code: int) -> None:
+        one.running, one.exit_code = False, code  # the pid stays to be seen, as dockerd leaves it
+        if one.ended is not None and not one.ended.done():
+            one.ended.set_result(code)
 
     # --- stop, kill, restart ---
 
     async def kill(self, machine: Machine, signal_text: str) -> None:
-        """Raises Conflict with Docker's text when it does not run, InvalidParameter for an unknown signal."""
+        """SIGKILL is over when the container is. Raises Conflict with Docker's text when it does not run,
+        InvalidParameter for an unknown signal.
+        """
         number = parse_signal(signal_text) if signal_text else 9
+        ending = number in _ENDING or number == self._stop_signal(machine)
+        if machine.state.restarting and (not ending or await self._gave_up(machine)):
+            return
         if not machine.state.alive:
             raise Conflict(f"container {machine.id} is not running")
-        if number in (9, self._stop_signal(machine)):
-            machine.stopping = True
+        if ending:
+            self._mark_stopped(machine)
+        self._send(machine, number)
+        if number == 9 and not await self._ended(machine, _KILL_SECONDS):
+            raise KistError("tried to kill container, but did not receive an exit event")
+
+    def put_down(self, machine: Machine) -> None:
+        """SIGKILL by the engine itself: to a restart policy it is a crash."""
+        if machine.state.alive:
+            self._send(machine, 9)
+
+    def _mark_stopped(self, machine: Machine) -> None:
+        """Somebody wants it to end. A restart policy must know, after a crash of kistd as well."""
+        machine.record = msgspec.structs.replace(machine.record, manually_stopped=True)
+        if restarting.has_policy(machine.record):
+            self._engine.index.observe(machine, machine.record)
+
+    async def _gave_up(self, machine: Machine) -> bool:
+        """Between two lives: it does not start again, at once. False when a start that was under way came first."""
+        async with machine.lock:
+            if not machine.state.restarting:
+                return False
+            self._give_up(machine)
+            return True
+
+    def _give_up(self, machine: Machine) -> None:
+        machine.cancel_restart()
+        state = msgspec.structs.replace(machine.state, status="exited")
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, manually_stopped=True))
+        self._answer_pending(machine)
+
+    def _send(self, machine: Machine, number: int) -> None:
         self._signal(machine, number)
         self._engine.emit(machine, "kill", signal=str(number))
         if number in (9, self._stop_signal(machine)) or not machine.record.config.stop_signal:
             continue_now(self._engine, machine)
-        if number == 9:
-            await self._ended(machine, _KILL_SECONDS)
 
     def _signal(self, machine: Machine, number: int) -> None:
         if machine.pidfd < 0:
+            return
+        if number != 9 and self._engine.is_foreign(machine) and machine.handle is not None:
+            machine.handle.send({"command": "signal", "signal": number})
             return
         try:
             pidfd.pidfd_send_signal(machine.pidfd, number)
@@ -348,8 +462,12 @@ class Lifecycle:
         if seconds is None:
             given = machine.record.config.stop_timeout
             seconds = DEFAULT_STOP_SECONDS if given is None else given
-        machine.stopping = True
-        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, manually_stopped=True))
+        if machine.state.restarting:
+            if await self._gave_up(machine):
+                self._engine.emit(machine, "stop")
+            if not machine.state.alive:
+                return
+        self._mark_stopped(machine)
         self._signal(machine, number)
         self._engine.emit(machine, "kill", signal=str(number))
         continue_now(self._engine, machine)
@@ -368,17 +486,18 @@ class Lifecycle:
             return False
         return True
 
-    async def restart(self, machine: Machine, seconds: int | None = None, signal_text: str = "") -> None:
+    async def restart(
+        self, machine: Machine, seconds: int | None = None, signal_text: str = "", *, counted: bool = False
+    ) -> None:
+        """Stops and starts it. `counted`: RestartCount tells of it, as of restarts by a policy."""
+        count = machine.record.restart_count + 1 if counted else 0
         if machine.state.running:
-            keep = machine.record
-            if keep.host_config.auto_remove:  # the stop within a restart is not its end
-                host = msgspec.structs.replace(keep.host_config, auto_remove=False)
-                machine.record = msgspec.structs.replace(keep, host_config=host)
+            machine.manual_restart = True
             try:
                 await self.stop(machine, seconds, signal_text)
             finally:
-                machine.record = msgspec.structs.replace(machine.record, host_config=keep.host_config)
-        await self.start(machine)
+                machine.manual_restart = False
+        await self.start(machine, count)
         self._engine.emit(machine, "restart")
 
     # --- wait, attach ---
@@ -422,6 +541,18 @@ class Lifecycle:
             raise type(error)(f"Error when allocating new name: {error.message}") from error
         self._engine.emit(machine, "rename", oldName=f"/{old}")
 
+    def unlink(self, machine: Machine, name: str) -> None:
+        """Removes the link `PARENT/ALIAS` to a container. Raises KistError, Conflict with Docker's texts."""
+        parent, slash, alias = name.removeprefix("/").partition("/")
+        if not slash:
+            raise KistError("Conflict, cannot remove the default link name of the container")
+        try:
+            holder = self._engine.index.find(parent)
+        except NotFound as error:
+            raise KistError(f"Cannot get parent /{parent} for link name /{parent}/{alias}") from error
+        self._engine.index.unlink(holder, alias)
+        forget_link(self._engine, holder, alias)
+
     async def remove(self, machine: Machine, asked: str, *, force: bool = False, volumes: bool = False) -> None:
         """Name, record, addresses and ports are free when this returns; the files go in the background.
 
@@ -436,13 +567,15 @@ class Lifecycle:
         if machine.record.removing:  # another one, or --rm of the start that was waited for
             raise Conflict(f"removal of container {asked} is already in progress")
         if machine.state.running and not force:
-            why = "running: stop the container before removing or force remove"
+            why = f"{machine.state.status}: stop the container before removing or force remove"
             if machine.state.paused:
                 why = "paused and must be unpaused first"
             raise Conflict(f'cannot remove container "{asked}": container is {why}')
         machine.record = msgspec.structs.replace(machine.record, removing=True)
         try:
-            if machine.state.running:
+            if machine.state.restarting:
+                self._give_up(machine)
+            if machine.state.alive:
                 self._signal(machine, 9)
                 self._engine.emit(machine, "kill", signal="9")
                 continue_now(self._engine, machine)
@@ -452,6 +585,10 @@ class Lifecycle:
         except BaseException:
             machine.record = msgspec.structs.replace(machine.record, removing=False)
             raise
+
+    def auto_remove(self, machine: Machine) -> None:
+        """--rm: it has ended."""
+        machine.cleanup = self._engine.spawn(self._auto_remove(machine))
 
     async def _auto_remove(self, machine: Machine) -> None:
         if not machine.record.removing:
@@ -483,7 +620,9 @@ class Lifecycle:
             except (KistError, OSError) as error:
                 log.error("volume %s of container %s stays: %s", name, machine.id, error)
         engine.emit(machine, "destroy")
-        self._release(machine, removed=True)
+        self.release(machine, removed=True)
+        with suppress(OSError):  # a full disk: the next kistd finds that it is nobody's
+            engine.shipping.give_up(machine)
         for waiter in machine.pending_waiters:
             answer_waiter(waiter, machine.state.exit_code)
         machine.pending_waiters = []
@@ -494,6 +633,7 @@ class Lifecycle:
         engine.spawn(self._remove_files(machine))
 
     async def _remove_files(self, machine: Machine) -> None:
+        await self.packing.settled(machine)
         await asyncio.to_thread(shutil.rmtree, self._engine.directory(machine.id), ignore_errors=True)
         await asyncio.to_thread(self._engine.snapshotter.collect)
 

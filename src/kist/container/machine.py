@@ -10,7 +10,7 @@ import msgspec
 
 from kist.model.config import ExecConfig
 from kist.model.container import ContainerRecord, State
-from kist.model.errors import Unavailable
+from kist.model.errors import Conflict, Unavailable
 from kist.runtime.supervisor import AttachClient, MonitorHandle, WaitClient
 
 
@@ -26,6 +26,8 @@ class ExecState(msgspec.Struct):
     exit_code: int | None = None
     detached: bool = False
     outcome: asyncio.Future[None] | None = None  # set when it runs or has failed to
+    probe: bool = False  # of a health check
+    ended: asyncio.Future[int] | None = None  # the exit code, where kistd itself waits for it
 
 
 class Machine:
@@ -44,11 +46,13 @@ class Machine:
         self.pending_clients: list[AttachClient] = []  # attached before the start
         self.pending_waiters: list[WaitClient] = []
         self.handed_over: list[WaitClient] = []  # our copies of what waits at the monitor, should that die
-        self.holds: dict[
-            str, asyncio.Future[int]
-        ] = {}  # clients whose past output comes first: when they were attached
+        self.writers: set[asyncio.Future[None]] = set()  # who still writes to the root of the container's last life
+        # Clients whose past output comes first: when they were attached.
+        self.holds: dict[str, asyncio.Future[int]] = {}
         self.cleanup: asyncio.Task[None] | None = None
-        self.stopping = False
+        self.restart: asyncio.TimerHandle | None = None  # between two lives, by its restart policy
+        self.delay = 0.0  # seconds of its last pause between two lives; 0: it had none
+        self.manual_restart = False  # the stop within a restart is not its end
         self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
         self.greeting: asyncio.Future[dict[str, object] | None] | None = None  # None: the monitor went without one
 
@@ -59,6 +63,16 @@ class Machine:
                 f"the monitor of container {self.id} is of another version of kist (protocol {self.foreign_version}): "
                 f"start that version again, or stop the container"
             )
+
+    def check_not_restarting(self) -> None:
+        """Raises Conflict with Docker's text between two lives."""
+        if self.state.restarting:
+            raise Conflict(f"Container {self.id} is restarting, wait until the container is running")
+
+    def cancel_restart(self) -> None:
+        if self.restart is not None:
+            self.restart.cancel()
+            self.restart = None
 
     def forget_gone_clients(self) -> None:
         """Lets go of connections that wait for the start and whose client has left meanwhile."""
@@ -105,6 +119,7 @@ class Machine:
             os.close(descriptor)
         self.close_handed_over()
         self.close_pidfd()
+        self.cancel_restart()
         if self.handle is not None:
             self.handle.close()
             self.handle = None

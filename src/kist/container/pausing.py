@@ -18,6 +18,7 @@ async def pause(engine: Engine, machine: Machine) -> None:
     async with machine.lock:
         if not machine.state.running:
             raise Conflict(f"container {machine.id} is not running")
+        machine.check_not_restarting()
         if machine.state.paused:
             raise Conflict(f"Container {machine.id} is already paused")
         name = engine.cgroup(machine)
@@ -55,4 +56,5 @@ def continue_now(engine: Engine, machine: Machine) -> None:
 def _record(engine: Engine, machine: Machine, status: str, action: str) -> None:
     state = msgspec.structs.replace(machine.state, status=status)
     engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
+    engine.changed(machine)
     engine.emit(machine, action)

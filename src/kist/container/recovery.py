@@ -13,9 +13,11 @@ from kist.container.engine import Engine
 from kist.container.execs import Execs
 from kist.container.lifecycle import Lifecycle
 from kist.container.machine import Machine
+from kist.container.restarting import starts_at_boot
+from kist.container.shipping import shipper_pid
 from kist.kernel import cgroup
 from kist.model.container import State
-from kist.model.timestamp import nanoseconds
+from kist.model.timestamp import nanoseconds, rfc3339
 from kist.runtime.supervisor import ADOPTABLE, Message, MonitorHandle
 
 log = logging.getLogger(__name__)
@@ -40,19 +42,30 @@ class Recovery:
         await self._release_strays({machine.id for machine in self._engine.index.all()})
         self._remove_strays({machine.id for machine in self._engine.index.all()})
         self._remove_snapshots({machine.record.snapshot for machine in self._engine.index.all()})
+        self._engine.shipping.start()
+        await self._lifecycle.packing.catch_up()
         self._engine.volumes.settle_all()
         self._engine.snapshotter.cleanup()
+        self._lifecycle.restarts.begin(one for one in self._engine.index.all() if starts_at_boot(one.record))
 
     async def _recover(self, machine: Machine) -> None:
         try:
-            if await self._greet(machine) or await self._greet_starting(machine):
-                return
-            if machine.state.running:
-                self._replay(machine)
-            elif machine.record.endpoints or machine.record.ports:
-                self._lifecycle.forget_start(machine)
+            if not (await self._greet(machine) or await self._greet_starting(machine)):
+                if machine.state.alive:
+                    self._replay(machine)
+                elif machine.record.endpoints or machine.record.ports:
+                    self._lifecycle.forget_start(machine)
+            self._go_on(machine)
         except Exception:
             log.exception("cannot recover container %s", machine.id)
+
+    def _go_on(self, machine: Machine) -> None:
+        """What was decided at an end, and a crash cut off before it was done."""
+        state = machine.state
+        if state.restarting and machine.restart is None:
+            self._lifecycle.resume_restart(machine)
+        elif machine.record.host_config.auto_remove and _has_ended(state) and machine.cleanup is None:
+            self._lifecycle.auto_remove(machine)
 
     async def _greet(self, machine: Machine) -> bool:
         """Whether there is a monitor, whose greeting tells how it is with the container."""
@@ -101,11 +114,11 @@ class Recovery:
         run_dir = self._engine.run_dir(machine)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _STARTING_SECONDS
-        while not machine.state.running and os.path.isdir(run_dir) and loop.time() < deadline and self._others():
+        while not machine.state.alive and os.path.isdir(run_dir) and loop.time() < deadline and self._others():
             await asyncio.sleep(0.02)
             if await self._greet(machine):
                 return True
-        if not machine.state.running:
+        if not machine.state.alive:
             shutil.rmtree(run_dir, ignore_errors=True)  # a monitor that comes later finds no place and ends
         return False
 
@@ -114,7 +127,7 @@ class Recovery:
         greetings = [machine.greeting for machine in self._engine.index.all()]
         heard = [one.result() for one in greetings if one is not None and one.done() and not one.cancelled()]
         known = {greeting.get("monitor") for greeting in heard if greeting is not None}
-        known.add(self._engine.supervisor.zygote_pid)
+        known |= {self._engine.supervisor.zygote_pid, shipper_pid(self._engine.exec_root)}
         group = f"{self._engine.cgroup_root}/engine"
         return any(pid not in known for pid in cgroup.pids(self._engine.layout, group) if pid != os.getpid())
 
@@ -122,7 +135,9 @@ class Recovery:
         status = greeting["status"]
         if isinstance(greeting.get("execs"), list):  # version 1 told no more than their pids
             self._execs.restore(machine, greeting["execs"])
-        if status in ("running", "exited"):
+        if status == "exited" and _is_recorded(machine, greeting):
+            self._lifecycle.release(machine, removed=False)  # an earlier kistd did not live to let it go
+        elif status in ("running", "exited"):
             if status == "running" or machine.state.pid != greeting["pid"]:
                 self._lifecycle.on_adopted(machine, greeting)
             if status == "exited":
@@ -130,7 +145,7 @@ class Recovery:
         elif machine.handle is not None:  # it never came to run: a start that kistd did not live to see
             machine.handle.send({"command": "release", "removed": False, "code": 128})
             machine.handle = None
-            if machine.state.running:
+            if machine.state.alive:
                 self._lifecycle.on_exited(machine, _lost_exit())
             else:
                 self._lifecycle.forget_start(machine)
@@ -149,7 +164,7 @@ class Recovery:
         machine.handle.close()
         machine.handle = None
         machine.foreign_version = version
-        if not machine.state.running:
+        if not machine.state.alive:
             return
         if machine.pidfd < 0:
             self._replay(machine)
@@ -175,7 +190,9 @@ class Recovery:
         if event is not None:
             self._lifecycle.on_exited(machine, event)
         elif self._lifecycle.of_earlier_boot(machine):
-            self._lifecycle.monitor_died(machine, _CRASHED)
+            self._lifecycle.monitor_died(
+                machine, _CRASHED, for_good=True
+            )  # what its policy says comes when all is found
         else:
             self._lifecycle.monitor_died(machine)
 
@@ -229,6 +246,15 @@ def _children(directory: str) -> list[str]:
         return [entry.name for entry in os.scandir(directory) if entry.is_dir()]
     except FileNotFoundError:
         return []
+
+
+def _has_ended(state: State) -> bool:
+    """It has run, or could not be started."""
+    return state.status == "exited" or (bool(state.error) and not state.running)
+
+
+def _is_recorded(machine: Machine, event: Message) -> bool:
+    return not machine.state.alive and machine.state.finished_at == rfc3339(event["finished_at"])
 
 
 def _discard(event: Message, descriptors: list[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -10,7 +11,7 @@ from kist.container import validate
 from kist.container.engine import Engine
 from kist.container.machine import Machine
 from kist.model.config import HostConfig, RestartPolicy
-from kist.model.errors import Conflict, KistError, NotSupported
+from kist.model.errors import Conflict, KistError
 from kist.runtime import limits, spec
 
 _FIELDS = (
@@ -21,9 +22,7 @@ _FIELDS = (
 
 async def update(engine: Engine, machine: Machine, asked: HostConfig) -> tuple[str, ...]:
     """Warnings. What the request leaves out stays. Raises InvalidParameter, Conflict with Docker's texts."""
-    policy = asked.restart_policy or RestartPolicy("")
-    if policy.name not in ("", "no"):
-        raise NotSupported(f"restart policy {policy.name} is not supported by this engine yet")
+    validate.validate_restart_policy(asked.restart_policy)
     asked, warnings = validate.validate_resources(asked, engine.limits, update=True)
     async with machine.lock:
         if machine.record.removing:
@@ -46,8 +45,10 @@ async def update(engine: Engine, machine: Machine, asked: HostConfig) -> tuple[s
 
 
 def _apply(engine: Engine, machine: Machine, host: HostConfig) -> None:
-    if machine.state.running:
+    if machine.state.alive:
         limits.apply(engine.layout, engine.cgroup(machine), spec.limits_of(host))
+        if host.memory and machine.handle is not None and not machine.handle.closed:
+            machine.handle.send({"command": "watch_oom"})  # which it does already where it began with a limit
 
 
 def _reason(error: OSError | KistError) -> str:
@@ -70,7 +71,12 @@ def merge(now: HostConfig, asked: HostConfig) -> HostConfig:
         raise Conflict(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
         )
-    changed = {name: getattr(asked, name) for name in _FIELDS if getattr(asked, name)}
+    policy = asked.restart_policy or RestartPolicy("")
+    if policy.name not in ("", "no") and now.auto_remove:
+        raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
+    changed: dict[str, Any] = {name: getattr(asked, name) for name in _FIELDS if getattr(asked, name)}
+    if policy.name:
+        changed["restart_policy"] = policy
     if asked.pids_limit is not None:
         changed["pids_limit"] = asked.pids_limit if asked.pids_limit > 0 else -1
     return msgspec.structs.replace(now, **changed)

@@ -82,7 +82,7 @@ def validate_host_config(host: HostConfig, limits: HostLimits) -> tuple[HostConf
     for entry in host.extra_hosts or ():
         _validate_extra_host(entry)
     validate_ports(host.port_bindings)
-    _validate_restart_policy(host.restart_policy)
+    validate_restart_policy(host.restart_policy)
     if "" in (host.annotations or {}):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
     host, warnings = validate_resources(host, limits)
@@ -386,7 +386,7 @@ def _validate_health(health: Health | None) -> None:
         raise InvalidParameter("Retries in Healthcheck cannot be negative")
 
 
-def _validate_restart_policy(policy: RestartPolicy | None) -> None:
+def validate_restart_policy(policy: RestartPolicy | None) -> None:
     if policy is None or policy.name == "":
         return
     if policy.name in ("no", "always", "unless-stopped"):

@@ -16,6 +16,8 @@ import msgspec
 
 from kist.api.absent import add_absent
 from kist.api.app import App
+from kist.api.archive import FileRoutes
+from kist.api.checkpoints import CheckpointRoutes
 from kist.api.containers import ContainerRoutes
 from kist.api.events import EventRoutes
 from kist.api.execs import ExecRoutes
@@ -26,16 +28,21 @@ from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
 from kist.api.websocket import WebsocketRoutes
+from kist.container.cdi import Registry
 from kist.container.create import Created, CreateRequest
-from kist.container.engine import Defaults, Engine
+from kist.container.engine import Defaults, Engine, Runtimes
 from kist.container.events import EventBus
 from kist.container.execs import Execs
+from kist.container.files import ContainerFiles
 from kist.container.index import Index
 from kist.container.lifecycle import Lifecycle
 from kist.container.logging import check_log_config, check_log_driver
 from kist.container.machine import Machine
+from kist.container.probing import Probing
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
+from kist.container.shipping import Shipping
+from kist.container.unhealthy import Unhealthy
 from kist.daemon import facts
 from kist.daemon.durability import LateSync
 from kist.http.router import Router
@@ -47,6 +54,7 @@ from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, Log
 from kist.model.errors import InvalidParameter, KistError
 from kist.network.service import BridgeSettings, NetworkService
 from kist.runtime import seccomp, spec
+from kist.runtime.launch import ForeignRuntime
 from kist.runtime.supervisor import Supervisor
 from kist.settings.load import Settings
 from kist.settings.options import OPTIONS
@@ -102,8 +110,9 @@ class Daemon:
         cgroup.hand_down_cpuset(layout, root)
         networks = NetworkService(self._database, self._instance.id, self._bridge_settings())
         networks.start()  # last: nothing fails behind it, so a refused start leaves no bridge
+        index = Index(self._database)
         self.engine = Engine(
-            index=Index(self._database),
+            index=index,
             images=images,
             snapshotter=snapshotter,
             volumes=volumes,
@@ -117,11 +126,16 @@ class Daemon:
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
+            shipping=Shipping(self.data_root, self.exec_root, f"{root}/engine", index.all),
+            cdi=Registry(settings.words("cdi-spec-dir")),
+            runtimes=runtimes(settings),
         )
         images.users = self._users_of_image
         volumes.users = self._users_of_volume
         self.lifecycle = Lifecycle(self.engine)
         self.execs = Execs(self.engine)
+        self._probing = Probing(self.engine, self.execs, Unhealthy(self.engine, self.lifecycle).heard)
+        self.engine.changed = self._probing.follow
         self.containers = ContainerService(self.engine, self.lifecycle, self.execs)
         self.transfer = Transfer(images, snapshotter)
 
@@ -239,6 +253,7 @@ class Daemon:
         self.engine.host = msgspec.structs.replace(
             self.engine.host, default_shm_size=settings.number("default-shm-size")
         )
+        self.engine.runtimes = runtimes(settings)
         attributes = {option.json_key: _told(settings.options[option.name]) for option in OPTIONS if option.reload}
         self.events.emit("daemon", "reload", self._instance.id, {"name": os.uname().nodename, **attributes})
 
@@ -253,9 +268,11 @@ class Daemon:
 
     async def close(self) -> None:
         """Lets go of everything; containers go on."""
+        await self._probing.close()
         await self.engine.quiesce()
         for machine in self.engine.index.all():
             machine.close()
+        self.engine.shipping.close()
         await self.engine.supervisor.close()
         if not any(machine.state.alive for machine in self.engine.index.all()):
             self.engine.networks.close_openings()
@@ -269,6 +286,8 @@ class Daemon:
     def app(self) -> App:
         router = Router()
         containers = self.containers
+        checkpoints = CheckpointRoutes(containers, experimental=self.settings.flag("experimental"))
+        checkpoints.add_to(router)
         ContainerRoutes(
             containers,
             self._create,
@@ -276,10 +295,12 @@ class Daemon:
             self._pruned,
             cgroup2=self.engine.layout.is_v2,
             default_network=self.engine.networks.default_mode,
+            check_start=checkpoints.check_start,
         ).add_to(router)
         StatsRoutes(containers).add_to(router)
         WebsocketRoutes(containers, self._logs).add_to(router)
         ExecRoutes(containers).add_to(router)
+        FileRoutes(ContainerFiles(self.engine)).add_to(router)
         ImageRoutes(
             self.engine.images,
             self.transfer,
@@ -324,12 +345,23 @@ class Daemon:
         return self.containers.logs(name, LogOptions(**options), follow)
 
 
+def runtimes(settings: Settings) -> Runtimes:
+    """Those that --add-runtime and daemon.json name."""
+    given = settings.options["add-runtime"]
+    return Runtimes(
+        {name: ForeignRuntime(name, one["path"], tuple(one["runtimeArgs"])) for name, one in given.items()},
+        settings.text("default-runtime"),
+    )
+
+
 def _told(value: object) -> str:
     """A setting as the event of a reload has it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return json.dumps(value, separators=(",", ":"))
+    if isinstance(value, dict) and any(isinstance(one, dict) for one in value.values()):
+        return " ".join(f"{name}:{value[name]['path']}" for name in sorted(value))
     if isinstance(value, dict):
         return f"map[{' '.join(f'{key}:{str(value[key]).lower()}' for key in sorted(value))}]"
     return str(value)

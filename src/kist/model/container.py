@@ -10,6 +10,23 @@ from kist.model.network import Endpoint, PublishedPort
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, Docker's "not yet"
 
 
+class ProbeResult(msgspec.Struct, frozen=True):
+    """One run of a health check. Times are RFC 3339; `exit_code` -1: it did not run, or took too long."""
+
+    start: str
+    end: str
+    exit_code: int
+    output: str
+
+
+class HealthState(msgspec.Struct, frozen=True):
+    """What is known of a container that has a health check. `status` is starting, healthy or unhealthy."""
+
+    status: str = "starting"
+    failing_streak: int = 0
+    log: tuple[ProbeResult, ...] = ()  # the latest, oldest first
+
+
 class State(msgspec.Struct, frozen=True):
     """Observed, never intended. `status` is created, running, paused, restarting, removing, exited or dead."""
 
@@ -24,6 +41,7 @@ class State(msgspec.Struct, frozen=True):
     started_at: str = NEVER
     finished_at: str = NEVER
     boot_id: str = ""  # /proc/sys/kernel/random/boot_id when it was started
+    health: HealthState | None = None  # None: it has no health check
 
     @property
     def running(self) -> bool:
@@ -32,6 +50,10 @@ class State(msgspec.Struct, frozen=True):
     @property
     def paused(self) -> bool:
         return self.status == "paused"
+
+    @property
+    def restarting(self) -> bool:
+        return self.status == "restarting"
 
     @property
     def alive(self) -> bool:
@@ -58,6 +80,14 @@ class MountPoint(msgspec.Struct, frozen=True):
     copy_up: bool = False  # an empty volume is filled from the image once
 
 
+class LinkedContainer(msgspec.Struct, frozen=True):
+    """A container that another one was linked to (--link): known inside that one by `alias`."""
+
+    id: str
+    name: str  # when the link was made: for who asks when it is gone
+    alias: str
+
+
 class ContainerRecord(msgspec.Struct, frozen=True):
     """Everything the store keeps of a container (one row). Paths are absolute."""
 
@@ -82,3 +112,4 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     manually_stopped: bool = False
     platform: str = "linux"
     removing: bool = False
+    links: tuple[LinkedContainer, ...] = ()

@@ -6,16 +6,32 @@ import msgspec
 
 from kist.model.mount import Mount
 from kist.model.network import Link
-from kist.runtime.oci import Rlimit, Spec
+from kist.runtime.oci import Rlimit, Seccomp, Spec
 
 
 class LogSetup(msgspec.Struct, frozen=True):
-    """Where the monitor writes the json-file log; `path` empty: nothing is written (driver none)."""
+    """Where the monitor writes the json-file log; `path` empty: nothing is written (driver none).
+
+    `wake` and `shipped` belong to the shipper (kist.shipper.spool) where there is one; `bound`: so many bytes may wait
+    for it before the container's output is not read any more, 0 for no bound.
+    """
 
     path: str = ""
     max_size: int | None = None  # bytes
     max_files: int = 1
     attrs: dict[str, str] | None = None
+    compress: bool = False  # what is rotated will be compressed, by somebody else
+    wake: str = ""
+    shipped: str = ""
+    bound: int = 0
+
+
+class ForeignRuntime(msgspec.Struct, frozen=True):
+    """An OCI runtime command that is not this engine's own: `path`, with `args` before its own words."""
+
+    name: str
+    path: str
+    args: tuple[str, ...] = ()
 
 
 class LaunchRequest(msgspec.Struct, frozen=True):
@@ -34,6 +50,9 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     seccomp_program: bytes = b""
     seccomp_flags: int = 0
     loopback: bool = True  # a network namespace of its own, whose lo is to be raised
+    foreign: ForeignRuntime | None = None  # what starts it; None: this engine
+    seccomp: Seccomp | None = None  # for that one, which compiles the filter itself
+    keyring: str | None = None  # name of the session keyring: None for one from the id, "" for the caller's own
 
 
 class ExecRequest(msgspec.Struct, frozen=True):
