@@ -392,6 +392,9 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio", hidden=True),
     )),
     "context": ("Manage contexts", CONTEXT),
+    "completion": ("Generate the autocompletion script for the specified shell", tuple(
+        Command(shell, "", f"Generate the autocompletion script for {shell}", f"completion:{shell}")
+        for shell in ("bash", "fish", "zsh"))),
     "daemon": ("Manage the daemon of this machine", (
         Command("stop", "", "Stop the daemon that kist started; containers run on", "others:daemon_stop"),
     )),

@@ -34,6 +34,10 @@ def main() -> None:
 def dispatch(words: list[str]) -> int:
     """Carries out a command line; its exit status."""
     path = "kist"
+    if words[:1] == ["__complete"]:
+        from kist.cli.complete import main as complete
+
+        return complete(words[1:])
     try:
         given = parse(GLOBAL, words, path)
         choice = _choice(given)
