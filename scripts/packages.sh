@@ -18,8 +18,13 @@ need nsenter util-linux
 need sshd openssh-server
 need ssh openssh-client
 need openssl openssl
+<<<<<<< HEAD
 need zsh zsh
 need fish fish
+=======
+need podman podman
+need runc runc
+>>>>>>> aa1ae4d5884c714a1ae2a45e2b924addda0ed645
 [ -z "$wanted" ] && exit 0
 [ "$(id -u)" = 0 ] || { echo "these packages are missing and only root can install them:$wanted" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive

@@ -34,9 +34,10 @@ class Endpoint:
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
-        return re.compile(
-            "^" + re.sub(r"\{(\w+)\}", lambda place: ".+" if place[1] == "name" else "[^/]+", self.path) + "$"
-        )
+        def place(found: re.Match[str]) -> str:  # the name of a linked container has a slash
+            return ".+" if found[1] == "name" or self.path.startswith("/containers/") else "[^/]+"
+
+        return re.compile("^" + re.sub(r"\{(\w+)\}", place, self.path) + "$")
 
 
 ENDPOINTS = (

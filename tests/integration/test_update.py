@@ -69,7 +69,7 @@ def test_what_cannot_be(engine: Kistd, box: str) -> None:
         ({"CpusetCpus": "4096"}, 400, "Requested CPUs are not available"),
         ({"NanoCpus": 10**15}, 400, "range of CPUs is from"),
         ({"Memory": "much"}, 400, ""),
-        ({"RestartPolicy": {"Name": "always"}}, 501, "not supported"),
+        ({"RestartPolicy": {"Name": "sometimes"}}, 400, "unknown policy 'sometimes'"),
     ]
     before = engine.request("GET", "/containers/box/json")[1]["HostConfig"]
     for body, status, words in cases:

@@ -21,6 +21,7 @@ EDGES: dict[str, set[str]] = {
     "volume": {"model", "kernel", "store", "snapshot"},
     "monitor": {"model", "kernel", "logs"},
     "runtime": {"model", "kernel", "logs", "monitor"},
+    "lowlevel": {"model", "kernel", "monitor", "runtime"},
     "registry": {"model", "store", "image"},
     "container": {"model", "kernel", "store", "snapshot", "logs", "image", "network", "volume", "runtime"},
     "http": {"model"},
@@ -38,7 +39,7 @@ EDGES: dict[str, set[str]] = {
 MONITOR_MAY_IMPORT_FROM_LOGS = {"kist.logs.writer"}
 
 # Functions of the command import late because each import is start-up time that a user feels.
-LATE_IMPORTS_ALLOWED_IN = {"cli"}
+LATE_IMPORTS_ALLOWED_IN = {"cli", "lowlevel"}
 
 
 def _room(path: Path) -> str:

@@ -7,11 +7,6 @@ from kist.http.server import Handler, Request, Response
 from kist.model.errors import NotSupported, Unavailable
 
 _NOT_YET = {
-    "docker cp": ("HEAD /containers/{id}/archive", "GET /containers/{id}/archive", "PUT /containers/{id}/archive"),
-    "docker diff": ("GET /containers/{id}/changes",),
-    "docker export": ("GET /containers/{id}/export",),
-    "docker stats": ("GET /containers/{id}/stats",),
-    "docker commit": ("POST /commit",),
     "attaching by websocket": ("GET /containers/{id}/attach/ws",),
     "building images": ("POST /build", "POST /build/prune", "POST /session", "POST /grpc"),
     "pushing to registries": ("POST /images/{name:.*}/push",),

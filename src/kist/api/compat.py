@@ -318,6 +318,11 @@ def takes_shared_size(request: Request) -> bool:
     return at_least(request, "1.42")
 
 
+def stats_once(request: Request) -> bool:
+    """Whether `one-shot` means something: it came with 1.41."""
+    return at_least(request, "1.41")
+
+
 def lists_attached(request: Request) -> bool:
     """Before 1.28 the list of networks told who is attached, as inspect does."""
     return not at_least(request, "1.28")

@@ -20,7 +20,7 @@ from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
 from kist.model.container import ContainerRecord
-from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
+from kist.model.errors import InvalidParameter, KistError, NotFound
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
@@ -55,6 +55,9 @@ class Containers(Protocol):
     def log_path(self, name: str) -> str: ...
     def directory(self, name: str) -> str: ...
     def snapshot_directory(self, name: str) -> str: ...
+    def link_names(self) -> dict[str, list[str]]: ...
+    def links(self, name: str) -> list[str] | None: ...
+    def unlink(self, name: str) -> None: ...
     async def sizes(self, name: str) -> tuple[int, int]: ...
     async def start(self, name: str) -> None: ...
     async def stop(self, name: str, seconds: int | None, signal: str) -> None: ...
@@ -72,8 +75,18 @@ class Containers(Protocol):
     def wait(self, name: str, descriptor: int, removed: bool) -> None: ...
     def check_keys(self, keys: str) -> None: ...
     def check_attachable(self, name: str) -> bool: ...
-    def attach(
-        self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes
+    async def attach(
+        self,
+        name: str,
+        descriptor: int,
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        keys: str,
+        leftover: bytes,
+        past: bool = False,
+        multiplexed: bool = True,
     ) -> None: ...
 
 
@@ -120,19 +133,21 @@ class ContainerRoutes:
             ("GET", "/containers/{name}/top", self.top),
             ("DELETE", "/containers/{name}", self.remove),
         ):
-            router.add(method, pattern, handler)
+            router.add(method, pattern.replace("{name}", "{name:.*}"), handler)  # a link's name has a slash
 
     async def list(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
         limit = integer(request, "limit") or 0
         everything = flag(request, "all") or limit > 0 or bool({"status", "exited"} & set(filters))
-        records = select(self._containers.all(), filters, everything)
+        names = self._containers.link_names()
+        records = select(self._containers.all(), filters, everything, names)
         if limit > 0:
             records = records[:limit]
         if flag(request, "size"):
-            found = [render.summary(record, sizes) for record, sizes in await measured(self._containers, records)]
+            sized = await measured(self._containers, records)
+            found = [render.summary(record, sizes, names.get(record.id)) for record, sizes in sized]
         else:
-            found = [render.summary(record, None) for record in records]
+            found = [render.summary(record, None, names.get(record.id)) for record in records]
         return json_response([compat.container_summary(request, one) for one in found])
 
     async def create(self, request: Request) -> Response:
@@ -164,6 +179,7 @@ class ContainerRoutes:
             self._containers.exec_ids(record.id),
             self._containers.snapshot_directory(record.id),
             await self._containers.sizes(record.id) if size else None,
+            self._containers.links(record.id),
         )
         return json_response(compat.container_inspect(request, data))
 
@@ -227,9 +243,9 @@ class ContainerRoutes:
         return json_response(ContainersPruned(containers_deleted=removed or None, space_reclaimed=freed))
 
     async def remove(self, request: Request) -> Response:
-        if flag(request, "link"):  # there are no links but the name itself
-            self._containers.get(request.parameters["name"])
-            raise KistError("Conflict, cannot remove the default link name of the container")
+        if flag(request, "link"):
+            self._containers.unlink(request.parameters["name"])
+            return Response(204)
         await self._containers.remove(
             request.parameters["name"], force=flag(request, "force"), volumes=flag(request, "v")
         )
@@ -261,8 +277,6 @@ class ContainerRoutes:
 
     async def attach(self, request: Request) -> Response | None:
         name = request.parameters["name"]
-        if flag(request, "logs") and flag(request, "stream"):
-            raise NotSupported("attach with both logs and stream is not supported by this engine yet")
         if not flag(request, "stream"):
             await self._past_output(request)
             return None
@@ -271,7 +285,7 @@ class ContainerRoutes:
         tty = self._containers.check_attachable(name)
         taken = await upgrade(request, tty=tty)
         streams = {stream: flag(request, stream) for stream in ("stdin", "stdout", "stderr")}
-        self._containers.attach(
+        await self._containers.attach(
             name,
             taken.descriptor,
             stdin=streams["stdin"],
@@ -279,6 +293,7 @@ class ContainerRoutes:
             stderr=streams["stderr"],
             keys=keys,
             leftover=taken.leftover,
+            past=flag(request, "logs"),
         )
         return None
 
@@ -352,8 +367,13 @@ async def upgrade(request: Request, *, tty: bool, headers: Mapping[str, str] | N
 # --- the filters of `ps` ---
 
 
-def select(records: list[ContainerRecord], filters: Filters, everything: bool) -> list[ContainerRecord]:
-    """The containers that every filter lets through. Raises InvalidParameter, NotFound for `before` and `since`."""
+def select(
+    records: list[ContainerRecord], filters: Filters, everything: bool, names: Mapping[str, list[str]]
+) -> list[ContainerRecord]:
+    """The containers that every filter lets through. `names` of those that have more than their own.
+
+    Raises InvalidParameter, NotFound for `before` and `since`.
+    """
     for value in filters.get("status", ()):
         if value not in _STATES:
             reason = f"invalid value for state ({value}): must be one of {', '.join(_STATES)}"
@@ -380,7 +400,7 @@ def select(records: list[ContainerRecord], filters: Filters, everything: bool) -
             continue
         if is_task is True:
             continue
-        if _matches(record, filters):
+        if _matches(record, filters, names.get(record.id, [record.name])):
             found.append(record)
     return found
 
@@ -395,14 +415,14 @@ def _created(records: list[ContainerRecord], filters: Filters, key: str) -> str:
     return ""
 
 
-def _matches(record: ContainerRecord, filters: Filters) -> bool:
+def _matches(record: ContainerRecord, filters: Filters, names: list[str]) -> bool:
     if not match_labels(filters, record.config.labels):
         return False
     if "label!" in filters and match_labels(filters, record.config.labels, "label!"):
         return False
     checks: dict[str, Callable[[str], bool]] = {
         "id": record.id.startswith,
-        "name": lambda value: _name_matches(value, record.name),
+        "name": lambda value: any(_name_matches(value, name) for name in names),
         "status": lambda value: record.state.status == value,
         "exited": lambda value: (
             record.has_been_started and not record.state.alive and record.state.exit_code == int(value)

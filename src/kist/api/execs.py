@@ -54,7 +54,7 @@ class ExecRoutes:
         self._execs = execs
 
     def add_to(self, router: Router) -> None:
-        router.add("POST", "/containers/{name}/exec", self.create)
+        router.add("POST", "/containers/{name:.*}/exec", self.create)
         router.add("POST", "/exec/{id}/start", self.start)
         router.add("POST", "/exec/{id}/resize", self.resize)
         router.add("GET", "/exec/{id}/json", self.inspect)

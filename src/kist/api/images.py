@@ -19,6 +19,7 @@ from kist.api.times import parse_limit
 from kist.api.usage import shared_sizes
 from kist.http.router import Router
 from kist.http.server import Request, Response
+from kist.model import instructions
 from kist.model.config import ContainerConfig
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
 from kist.model.image import Image, ImageConfig
@@ -234,7 +235,7 @@ class ImageRoutes:
             raise NotSupported("import from a URL is not supported by this engine yet: send the archive as the body")
         repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
         reference_given = Reference.parse(f"{repository}:{tag}" if tag else repository) if repository else None
-        config = apply_changes(ContainerConfig(), request.query_lists.get("changes", []))
+        config = instructions.apply(ContainerConfig(), request.query_lists.get("changes", []))
         message = request.query.get("message", "")
         async with Spool(request) as stream:
             image_id = await self._archives.load_root(stream, reference_given, config, message)
@@ -306,48 +307,3 @@ def _glob(name: str, pattern: str) -> bool:
     """`*` does not cross a slash, as in Go's path.Match."""
     parts, wanted = name.split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(fnmatch(one, two) for one, two in zip(parts, wanted, strict=True))
-
-
-def apply_changes(config: ContainerConfig, changes: list[str]) -> ContainerConfig:
-    """The Dockerfile instructions that import and commit take. Raises InvalidParameter for others."""
-    for change in changes:
-        word, _, rest = change.strip().partition(" ")
-        name, rest = word.upper(), rest.strip()
-        if name in ("CMD", "ENTRYPOINT"):
-            config = msgspec.structs.replace(config, **{name.lower(): _command(rest)})
-        elif name == "ENV":
-            key, equals, value = rest.partition("=") if "=" in rest.split(" ")[0] else rest.partition(" ")
-            if not equals:
-                raise InvalidParameter("ENV must have two arguments")
-            config = msgspec.structs.replace(config, env=[*(config.env or []), f"{key}={_unquote(value)}"])
-        elif name == "LABEL":
-            key, _, value = rest.partition("=")
-            config = msgspec.structs.replace(config, labels={**(config.labels or {}), _unquote(key): _unquote(value)})
-        elif name == "EXPOSE":
-            ports: dict[str, dict[str, object]] = {port if "/" in port else f"{port}/tcp": {} for port in rest.split()}
-            config = msgspec.structs.replace(config, exposed_ports={**(config.exposed_ports or {}), **ports})
-        elif name == "VOLUME":
-            paths = _command(rest)[-1:] if rest.startswith("[") else rest.split()
-            config = msgspec.structs.replace(config, volumes={**(config.volumes or {}), **{path: {} for path in paths}})
-        elif name == "USER":
-            config = msgspec.structs.replace(config, user=rest)
-        elif name == "WORKDIR":
-            config = msgspec.structs.replace(config, working_dir=rest)
-        elif name == "STOPSIGNAL":
-            config = msgspec.structs.replace(config, stop_signal=rest)
-        else:
-            raise InvalidParameter(f"{name.lower() or repr(change)} is not a valid change command")
-    return config
-
-
-def _command(text: str) -> list[str]:
-    if text.startswith("["):
-        try:
-            return msgspec.json.decode(text, type=list[str])
-        except (msgspec.DecodeError, msgspec.ValidationError):
-            pass
-    return ["/bin/sh", "-c", text]
-
-
-def _unquote(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text

@@ -130,8 +130,9 @@ def inspect(
     exec_ids: list[str],
     upper: str,
     sizes: tuple[int, int] | None,
+    links: list[str] | None,
 ) -> dict[str, Any]:
-    """The answer of GET /containers/{id}/json."""
+    """The answer of GET /containers/{id}/json. `links`: HostConfig.Links with today's names."""
     attached = networks(record)
     bridge = attached.get("bridge", {})
     data: dict[str, Any] = {
@@ -153,7 +154,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": exec_ids or None,
-        "HostConfig": host_config(record.host_config),
+        "HostConfig": {**host_config(record.host_config), "Links": links},
         "GraphDriver": {"Data": {"UpperDir": upper}, "Name": record.driver},
     }
     if sizes is not None:
@@ -188,11 +189,11 @@ def _logs_to_file(record: ContainerRecord) -> bool:
     return record.has_been_started and (config is None or config.type == "json-file")
 
 
-def summary(record: ContainerRecord, sizes: tuple[int, int] | None) -> dict[str, Any]:
-    """One element of GET /containers/json."""
+def summary(record: ContainerRecord, sizes: tuple[int, int] | None, names: list[str] | None = None) -> dict[str, Any]:
+    """One element of GET /containers/json; `names` where links give it more than its own."""
     data: dict[str, Any] = {
         "Id": record.id,
-        "Names": [f"/{record.name}"],
+        "Names": [f"/{name}" for name in names or (record.name,)],
         "Image": record.image,
         "ImageID": record.image_id,
         "Command": command_text(record),

@@ -194,6 +194,20 @@ CONTAINER = (
         False,
     ),
     Command(
+        "stats",
+        "[OPTIONS] [CONTAINER...]",
+        "Display a live stream of container(s) resource usage statistics",
+        "stats:stats",
+        (
+            Opt("all", "flag", "Show all containers (default shows just running)", "a"),
+            _LIST_FORMAT,
+            Opt("no-stream", "flag", "Disable streaming stats and only pull the first result"),
+            _NO_TRUNC,
+        ),
+        0,
+        -1,
+    ),
+    Command(
         "port",
         "CONTAINER [PRIVATE_PORT[/PROTO]]",
         "List port mappings or a specific mapping for the container",
@@ -406,9 +420,9 @@ NOT_YET = {
     **dict.fromkeys(("pull", "push", "login", "logout", "search", "build", "image pull", "image push", "image build"),
                     _MEANWHILE),
     **dict.fromkeys((
-        "commit", "cp", "diff", "export", "stats", "compose", "swarm", "service", "stack", "node", "secret", "config",
+        "commit", "cp", "diff", "export", "compose", "swarm", "service", "stack", "node", "secret", "config",
         "plugin", "builder", "buildx", "manifest", "trust", "checkpoint", "container commit", "container cp",
-        "container diff", "container export", "container stats", "network create", "network rm", "network connect",
+        "container diff", "container export", "network create", "network rm", "network connect",
         "network disconnect", "network prune", "system prune",
     ), ""),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """`kist __complete WORD…`: what the last word may become, one `value<TAB>description` a line, then `:` and a directive.
 
 Everything comes from the tables that the parser reads: commands, options, and the arguments that a usage names. What
-values an option takes is in `values`. The directives are those of Docker's command: 0 (files, when nothing was found),
+values an option takes is in `complete_values`. The directives are those of Docker's command: 0 (files, when nothing was found),
 2 (no space follows), 4 (no files). The daemon is asked for names, never started, and given up on after five seconds.
 """
 
@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kist.cli import values
+from kist.cli import complete_values as values
 from kist.cli.choice import Choice
 from kist.cli.commands import GLOBAL, GROUPS, TOP
 from kist.cli.context import Context

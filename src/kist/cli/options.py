@@ -9,10 +9,11 @@ from kist.cli.parse import Opt, Parsed, UsageError, parse_size
 from kist.model.errors import KistError
 
 CREATE: tuple[Opt, ...] = (
-    Opt("add-host", "list", "Add a custom host-to-IP mapping (host:ip)"),
+    Opt("add-host", "list", "Add a custom host-to-IP mapping (host:ip)", check="extra_host"),
     Opt("annotation", "list", "Add an annotation to the container (passed through to the OCI runtime)"),
     Opt("attach", "list", "Attach to STDIN, STDOUT or STDERR", "a"),
-    Opt("blkio-weight", "int", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)"),
+    Opt("blkio-weight", "uint16", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)"),
+    Opt("blkio-weight-device", "list", "Block IO weight (relative device weight)", check="weight"),
     Opt("cap-add", "list", "Add Linux capabilities"),
     Opt("cap-drop", "list", "Drop Linux capabilities"),
     Opt("cgroup-parent", "text", "Optional parent cgroup for the container"),
@@ -20,20 +21,31 @@ CREATE: tuple[Opt, ...] = (
     Opt("cidfile", "text", "Write the container ID to the file"),
     Opt("cpu-period", "int", "Limit CPU CFS (Completely Fair Scheduler) period"),
     Opt("cpu-quota", "int", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    Opt("cpu-count", "int", "CPU count (Windows only)", hidden=True),
+    Opt("cpu-percent", "int", "CPU percent (Windows only)", hidden=True),
+    Opt("cpu-rt-period", "int", "Limit CPU real-time period in microseconds"),
+    Opt("cpu-rt-runtime", "int", "Limit CPU real-time runtime in microseconds"),
     Opt("cpu-shares", "int", "CPU shares (relative weight)", "c"),
     Opt("cpus", "text", "Number of CPUs"),
     Opt("cpuset-cpus", "text", "CPUs in which to allow execution (0-3, 0,1)"),
     Opt("cpuset-mems", "text", "MEMs in which to allow execution (0-3, 0,1)"),
     Opt("device", "list", "Add a host device to the container"),
-    Opt("device-cgroup-rule", "list", "Add a rule to the cgroup allowed devices list"),
-    Opt("dns", "list", "Set custom DNS servers"),
+    Opt("device-cgroup-rule", "list", "Add a rule to the cgroup allowed devices list", check="device_rule"),
+    Opt("device-read-bps", "list", "Limit read rate (bytes per second) from a device", check="bytes_rate"),
+    Opt("device-read-iops", "list", "Limit read rate (IO per second) from a device", check="rate"),
+    Opt("device-write-bps", "list", "Limit write rate (bytes per second) to a device", check="bytes_rate"),
+    Opt("device-write-iops", "list", "Limit write rate (IO per second) to a device", check="rate"),
+    Opt("disable-content-trust", "flag", "Skip image verification", default=True),
+    Opt("dns", "list", "Set custom DNS servers", check="address"),
+    Opt("dns-opt", "list", "Set DNS options", hidden=True),
     Opt("dns-option", "list", "Set DNS options"),
-    Opt("dns-search", "list", "Set custom DNS search domains"),
+    Opt("dns-search", "list", "Set custom DNS search domains", check="domain"),
     Opt("domainname", "text", "Container NIS domain name"),
     Opt("entrypoint", "text", "Overwrite the default ENTRYPOINT of the image"),
-    Opt("env", "list", "Set environment variables", "e"),
+    Opt("env", "list", "Set environment variables", "e", check="variable"),
     Opt("env-file", "list", "Read in a file of environment variables"),
     Opt("expose", "list", "Expose a port or a range of ports"),
+    Opt("gpus", "list", "GPU devices to add to the container ('all' to pass all GPUs)", check="gpus"),
     Opt("group-add", "list", "Add additional groups to join"),
     Opt("health-cmd", "text", "Command to run to check health"),
     Opt("health-interval", "time", "Time between running the check (ms|s|m|h) (default 0s)"),
@@ -53,9 +65,17 @@ CREATE: tuple[Opt, ...] = (
     Opt("hostname", "text", "Container host name", "h"),
     Opt("init", "flag", "Run an init inside the container that forwards signals and reaps processes"),
     Opt("interactive", "flag", "Keep STDIN open even if not attached", "i"),
+    Opt("io-maxbandwidth", "size", "Maximum IO bandwidth limit for the system drive (Windows only)", hidden=True),
+    Opt("io-maxiops", "int", "Maximum IOps limit for the system drive (Windows only)", hidden=True),
+    Opt("ip", "text", "IPv4 address (e.g., 172.30.100.104)"),
+    Opt("ip6", "text", "IPv6 address (e.g., 2001:db8::33)"),
     Opt("ipc", "text", "IPC mode to use"),
-    Opt("label", "list", "Set meta data on a container", "l"),
+    Opt("isolation", "text", "Container isolation technology"),
+    Opt("kernel-memory", "size", "Kernel memory limit"),
+    Opt("label", "list", "Set meta data on a container", "l", check="label"),
     Opt("label-file", "list", "Read in a line delimited file of labels"),
+    Opt("link", "list", "Add link to another container", check="link"),
+    Opt("link-local-ip", "list", "Container IPv4/IPv6 link-local addresses"),
     Opt("log-driver", "text", "Logging driver for the container"),
     Opt("log-opt", "list", "Log driver options"),
     Opt("mac-address", "text", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
@@ -66,7 +86,9 @@ CREATE: tuple[Opt, ...] = (
     Opt("mount", "list", "Attach a filesystem mount to the container"),
     Opt("name", "text", "Assign a name to the container"),
     Opt("network", "list", "Connect a container to a network"),
-    Opt("net", "list", "Connect a container to a network"),
+    Opt("net", "list", "Connect a container to a network", hidden=True),
+    Opt("network-alias", "list", "Add network-scoped alias for the container"),
+    Opt("net-alias", "list", "Add network-scoped alias for the container", hidden=True),
     Opt("no-healthcheck", "flag", "Disable any container-specified HEALTHCHECK"),
     Opt("oom-kill-disable", "flag", "Disable OOM Killer"),
     Opt("oom-score-adj", "int", "Tune host's OOM preferences (-1000 to 1000)"),
@@ -86,10 +108,12 @@ CREATE: tuple[Opt, ...] = (
     Opt("shm-size", "size", "Size of /dev/shm"),
     Opt("stop-signal", "text", "Signal to stop the container"),
     Opt("stop-timeout", "int", "Timeout (in seconds) to stop a container"),
-    Opt("sysctl", "list", "Sysctl options"),
+    Opt("storage-opt", "list", "Storage driver options for the container"),
+    Opt("sysctl", "list", "Sysctl options", check="sysctl"),
     Opt("tmpfs", "list", "Mount a tmpfs directory"),
     Opt("tty", "flag", "Allocate a pseudo-TTY", "t"),
-    Opt("ulimit", "list", "Ulimit options"),
+    Opt("ulimit", "list", "Ulimit options", check="ulimit"),
+    Opt("use-api-socket", "flag", "Bind mount Docker API socket and required auth"),
     Opt("user", "text", "Username or UID (format: <name|uid>[:<group|gid>])", "u"),
     Opt("userns", "text", "User namespace to use"),
     Opt("uts", "text", "UTS namespace to use"),
@@ -108,6 +132,7 @@ RUN = (
 
 def body(options: Parsed, image: str, command: list[str]) -> dict[str, Any]:
     """The body of POST /containers/create. Raises UsageError, KistError with Docker's texts."""
+    _check(options)
     attach = {stream.lower() for stream in options.attach}
     for stream in attach:
         if stream not in ("stdin", "stdout", "stderr"):
@@ -148,11 +173,11 @@ def body(options: Parsed, image: str, command: list[str]) -> dict[str, Any]:
         config["StopSignal"] = options.stop_signal
     if "stop-timeout" in options.given:
         config["StopTimeout"] = options.stop_timeout
-    if options.mac_address:
-        config["MacAddress"] = options.mac_address
     network, endpoints = _networks([*options.network, *options.net])
-    for address in options.dns:
-        _check_address(address, "--dns")
+    own = _endpoint(options, network)
+    if own:
+        name = next(iter(endpoints), network)
+        endpoints[name] = {**endpoints.get(name, {}), **own}
     host = _host(options, network, binds, bindings)
     if options.rm and host["RestartPolicy"]["Name"] not in ("", "no"):
         raise KistError("conflicting options: cannot specify both --restart and --rm")
@@ -193,20 +218,70 @@ def _networks(given: list[str]) -> tuple[str, dict[str, Any]]:
     return next(iter(endpoints)), endpoints if len(endpoints) > 1 or any(endpoints.values()) else {}
 
 
-def _check_address(text: str, flag: str) -> None:
-    import socket
+_WINDOWS = ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")
+_MODES = (("pid", "PID"), ("uts", "UTS"), ("userns", "USER"), ("cgroupns", "CGROUP"))
 
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, text)
-            return
-        except OSError:
-            continue
-    reason = f"IP address is not correctly formatted: {text}"
-    raise UsageError(f'invalid argument "{text}" for "{flag}" flag: {reason}')
+
+def _check(options: Parsed) -> None:
+    """What is wrong with one option by itself. Raises KistError with Docker's texts."""
+    for name in _WINDOWS:
+        if name in options.given:
+            raise KistError(
+                f'"--{name}" is only supported on a Docker daemon running on windows, but the Docker daemon is running '
+                f"on linux"
+            )
+    if options.use_api_socket:
+        raise KistError("--use-api-socket is not supported yet")
+    if not options.disable_content_trust:
+        raise KistError("--disable-content-trust=false: signed images are not supported yet")
+    if options.mac_address and not _is_mac(options.mac_address):
+        raise KistError(f"{options.mac_address} is not a valid mac address")
+    if options.memory_swappiness != -1 and not 0 <= options.memory_swappiness <= 100:
+        raise KistError(f"invalid value: {options.memory_swappiness}. Valid memory swappiness range is 0-100")
+    for name, told in _MODES:
+        value = getattr(options, name)
+        joined = name == "pid" and value.startswith("container:") and len(value) > len("container:")
+        if value not in ("", "host") and not joined and not (name == "cgroupns" and value == "private"):
+            raise KistError(f"--{name}: invalid {told} mode")
+    for option in options.storage_opt:
+        if "=" not in option:
+            raise KistError("invalid storage option")
+
+
+def _is_mac(text: str) -> bool:
+    parts = text.replace("-", ":").split(":")
+    return len(parts) in (6, 8, 20) and all(len(part) == 2 and _is_hex(part) for part in parts)
+
+
+def _is_hex(text: str) -> bool:
+    return all(letter in "0123456789abcdefABCDEF" for letter in text)
+
+
+def _endpoint(options: Parsed, network: str) -> dict[str, Any]:
+    """What --ip, --mac-address and the like ask of the first network. Raises KistError with Docker's text."""
+    found: dict[str, Any] = {}
+    aliases = [*options.network_alias, *options.net_alias]
+    own = network in ("default", "bridge", "host", "none") or network.startswith("container:")
+    if aliases and own:
+        raise KistError("network-scoped aliases are only supported for user-defined networks")
+    addresses = {
+        "IPv4Address": options.ip,
+        "IPv6Address": options.ip6,
+        "LinkLocalIPs": options.link_local_ip,
+    }
+    for key, value in (
+        ("Aliases", aliases),
+        ("Links", [] if own else options.link),
+        ("MacAddress", options.mac_address),
+        ("IPAMConfig", {key: value for key, value in addresses.items() if value}),
+    ):
+        if value:
+            found[key] = value
+    return found
 
 
 def _host(options: Parsed, network: str, binds: list[str], bindings: dict[str, Any]) -> dict[str, Any]:
+    devices, requests = _devices(options)
     host: dict[str, Any] = {
         "Binds": binds or None,
         "ContainerIDFile": options.cidfile,
@@ -222,11 +297,12 @@ def _host(options: Parsed, network: str, binds: list[str], bindings: dict[str, A
         "CapDrop": options.cap_drop or None,
         "CgroupnsMode": options.cgroupns,
         "Dns": options.dns,
-        "DnsOptions": options.dns_option,
+        "DnsOptions": [*options.dns_option, *options.dns_opt],
         "DnsSearch": options.dns_search,
-        "ExtraHosts": [one.replace("=", ":", 1) if "=" in one else one for one in options.add_host] or None,
+        "ExtraHosts": options.add_host or None,
         "GroupAdd": options.group_add or None,
         "IpcMode": options.ipc,
+        "Links": options.link or None,
         "OomScoreAdj": options.oom_score_adj,
         "PidMode": options.pid,
         "Privileged": options.privileged,
@@ -237,23 +313,34 @@ def _host(options: Parsed, network: str, binds: list[str], bindings: dict[str, A
         "UsernsMode": options.userns,
         "ShmSize": options.shm_size,
         "Runtime": options.runtime,
+        "Isolation": options.isolation,
+        "StorageOpt": dict(_pair(one) for one in options.storage_opt) or None,
         "CpuShares": options.cpu_shares,
         "Memory": options.memory,
         "NanoCpus": cpus(options.cpus),
         "CgroupParent": options.cgroup_parent,
         "BlkioWeight": options.blkio_weight,
+        "BlkioWeightDevice": options.blkio_weight_device,
+        "BlkioDeviceReadBps": options.device_read_bps,
+        "BlkioDeviceWriteBps": options.device_write_bps,
+        "BlkioDeviceReadIOps": options.device_read_iops,
+        "BlkioDeviceWriteIOps": options.device_write_iops,
         "CpuPeriod": options.cpu_period,
         "CpuQuota": options.cpu_quota,
+        "CpuRealtimePeriod": options.cpu_rt_period,
+        "CpuRealtimeRuntime": options.cpu_rt_runtime,
         "CpusetCpus": options.cpuset_cpus,
         "CpusetMems": options.cpuset_mems,
-        "Devices": [_device(one) for one in options.device],
+        "Devices": devices,
+        "DeviceRequests": requests or None,
         "DeviceCgroupRules": options.device_cgroup_rule or None,
+        "KernelMemory": options.kernel_memory,
         "MemoryReservation": options.memory_reservation,
         "MemorySwap": options.memory_swap,
         "MemorySwappiness": options.memory_swappiness,
         "OomKillDisable": options.oom_kill_disable,
         "PidsLimit": options.pids_limit if "pids-limit" in options.given else 0,
-        "Ulimits": [_ulimit(one) for one in options.ulimit],
+        "Ulimits": options.ulimit,
         "Sysctls": dict(_pair(one) for one in options.sysctl) or None,
         "Tmpfs": {one.partition(":")[0]: one.partition(":")[2] for one in options.tmpfs} or None,
         "Mounts": [mount(one) for one in options.mount] or None,
@@ -338,12 +425,17 @@ def _with_files(files: list[str], given: list[str]) -> list[str]:
 def cpus(text: str) -> int:
     if not text:
         return 0
+    from fractions import Fraction
+
     try:
-        return round(float(text) * 1_000_000_000)
-    except ValueError:
+        found = Fraction(text) * 1_000_000_000
+    except (ValueError, ZeroDivisionError):
         raise UsageError(
             f'invalid argument "{text}" for "--cpus" flag: failed to parse {text} as a rational number'
         ) from None
+    if found.denominator != 1:
+        raise UsageError(f'invalid argument "{text}" for "--cpus" flag: value is too precise')
+    return found.numerator
 
 
 def restart_policy(text: str) -> dict[str, Any]:
@@ -358,10 +450,6 @@ def restart_policy(text: str) -> dict[str, Any]:
 
 
 _PLAIN_SECURITY = ("no-new-privileges", "writable-cgroups", "disable")
-_ULIMITS = frozenset({
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
-})  # fmt: skip
 
 
 def _security(options: list[str]) -> list[str] | None:
@@ -384,36 +472,50 @@ def _security(options: list[str]) -> list[str] | None:
     return found or None
 
 
+def _devices(options: Parsed) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+    """(Devices, DeviceRequests): paths, and names of the Container Device Interface. Raises KistError."""
+    devices, names = [], []
+    for text in options.device:
+        if _is_cdi_name(text):
+            names.append(text)
+        else:
+            devices.append(_device(text))
+    requests = list(options.gpus)
+    return devices, [*requests, {"Driver": "cdi", "DeviceIDs": names}] if names else requests
+
+
+def _is_cdi_name(text: str) -> bool:
+    """`vendor.com/class=name`."""
+    kind, equals, name = text.partition("=")
+    vendor, _, class_ = kind.partition("/")
+    words = (vendor, class_, name)
+    return bool(equals) and all(
+        word and word[0].isalnum() and word[-1].isalnum() and all(one.isalnum() or one in "_-.:" for one in word)
+        for word in words
+    )
+
+
 def _device(text: str) -> dict[str, str]:
     parts = text.split(":")
     if len(parts) > 3 or not parts[0]:
-        raise KistError(f"invalid device specification: {text}")
-    source = parts[0]
-    target, mode = source, "rwm"
+        raise KistError(f"bad format for path: {text}")
+    source = target = parts[0]
+    mode = "rwm"
     if len(parts) == 3:
-        target, mode = parts[1], parts[2]
+        target, mode = parts[1:]
+        if not _is_device_mode(mode):
+            raise KistError(f"bad mode specified: {mode}")
+    elif len(parts) == 2 and _is_device_mode(parts[1]):
+        mode = parts[1]
     elif len(parts) == 2:
-        if set(parts[1]) <= set("rwm") and parts[1]:
-            mode = parts[1]
-        else:
-            target = parts[1]
+        target = parts[1]
+    if not target.startswith("/"):
+        raise KistError(f"{target} is not an absolute path")
     return {"PathOnHost": source, "PathInContainer": target, "CgroupPermissions": mode}
 
 
-def _ulimit(text: str) -> dict[str, Any]:
-    name, _, limits = text.partition("=")
-    soft, _, hard = limits.partition(":")
-    try:
-        low = int(soft)
-        high = int(hard) if hard else low
-    except ValueError:
-        wrong = soft if not soft.lstrip("-").isdigit() else hard
-        raise UsageError(
-            f'invalid argument "{text}" for "--ulimit" flag: strconv.ParseInt: parsing "{wrong}": invalid syntax'
-        ) from None
-    if name not in _ULIMITS:
-        raise UsageError(f'invalid argument "{text}" for "--ulimit" flag: invalid ulimit type: {name}')
-    return {"Name": name, "Hard": high, "Soft": low}
+def _is_device_mode(text: str) -> bool:
+    return bool(text) and set(text) <= set("rwm") and len(set(text)) == len(text)
 
 
 def _binds(volumes: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -421,9 +523,11 @@ def _binds(volumes: list[str]) -> tuple[list[str], dict[str, Any]]:
     binds: list[str] = []
     anonymous: dict[str, Any] = {}
     for one in volumes:
-        if ":" not in one:
+        if ":" not in one or len(one) <= 2:
             anonymous[one] = {}
             continue
+        if one.count(":") > 2:
+            raise KistError(f"invalid spec: {one}: too many colons")
         source, colon, rest = one.partition(":")
         if source.startswith((".", "~")):
             source = os.path.abspath(os.path.expanduser(source)) if source.startswith("~") else os.path.abspath(source)
@@ -510,10 +614,30 @@ def _ports(options: Parsed) -> tuple[dict[str, Any], dict[str, Any]]:
             number = "" if not host else str(low + step) if first != last else host
             bindings.setdefault(key, []).append({"HostIp": address, "HostPort": number})
     for one in options.expose:
+        if ":" in one:
+            raise KistError(f"invalid port format for --expose: {one}")
         rest, _, protocol = one.partition("/")
-        first, last = port_range(rest, "port")
+        first, last = _exposed(one, rest)
         exposed.update({f"{number}/{protocol or 'tcp'}": {} for number in range(first, last + 1)})
     return exposed, bindings
+
+
+def _exposed(whole: str, ports: str) -> tuple[int, int]:
+    """First and last of --expose. Raises KistError with Docker's texts."""
+    first, dash, last = ports.partition("-")
+    reason = ""
+    for number in (first, last) if dash else (first,):
+        if not (number.isascii() and number.isdigit()):
+            reason = reason or f'strconv.ParseUint: parsing "{number}": invalid syntax'
+        elif int(number) > 65535:
+            reason = reason or f'strconv.ParseUint: parsing "{number}": value out of range'
+    if not reason and dash and int(last) < int(first):
+        reason = f"invalid range specified for port: {ports}"
+    if not ports:
+        reason = "empty string specified for ports"
+    if reason:
+        raise KistError(f"invalid range format for --expose: {whole}, error: {reason}")
+    return int(first), int(last or first)
 
 
 def _split_publish(text: str) -> tuple[str, str, str]:

@@ -6,16 +6,22 @@ from typing import Any, NamedTuple
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_EMPTY: dict[str, Any] = {"flag": False, "list": [], "map": {}, "int": 0, "uint16": 0, "size": 0, "time": 0}
 
 
 class Opt(NamedTuple):
-    """One option. `kind`: flag, text, list, map, int, size (bytes), time (nanoseconds)."""
+    """One option. `kind`: flag, text, list, map, int, uint16, size (bytes), time (nanoseconds).
+
+    `check` names what reads each value of a list (`cli/values.py`).
+    """
 
     name: str
     kind: str = "flag"
     help: str = ""
     short: str = ""
     default: Any = None
+    check: str = ""
+    hidden: bool = False
 
 
 class Command(NamedTuple):
@@ -53,9 +59,7 @@ class Parsed:
         self.given: set[str] = set()
         self._values: dict[str, Any] = {}
         for option in options:
-            empty: Any = {"flag": False, "list": [], "map": {}, "text": "", "int": 0, "size": 0, "time": 0}.get(
-                option.kind
-            )
+            empty = _EMPTY.get(option.kind, "")
             self._values[option.name] = option.default if option.default is not None else empty
 
     def __getattr__(self, name: str) -> Any:
@@ -153,11 +157,28 @@ def convert(option: Opt, value: str) -> Any:
             return int(value)
         except ValueError:
             raise ValueError(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+    if option.kind == "uint16":
+        return _uint16(value)
     if option.kind == "size":
-        return parse_size(value)
+        size = parse_size(value)
+        if size < 0 and option.name != "memory-swap":
+            raise ValueError(f"invalid size: '{value}'")
+        return size
     if option.kind == "time":
         return parse_duration(value)
+    if option.check:
+        from kist.cli import values
+
+        return values.READ[option.check](value)
     return parse_map(value) if option.kind == "map" else value
+
+
+def _uint16(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    if int(text) > 65535:
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
+    return int(text)
 
 
 def parse_map(text: str) -> dict[str, str]:
@@ -260,8 +281,10 @@ def option_lines(command: Command) -> list[str]:
     """The options of a command, one a line, in two columns."""
     rows = []
     for option in sorted(command.options, key=lambda one: one.name):
+        if option.hidden:
+            continue
         short = f"-{option.short}, " if option.short else "    "
-        value = {"flag": "", "int": " int", "size": " bytes", "time": " duration", "list": " list",
+        value = {"flag": "", "int": " int", "uint16": " uint16", "size": " bytes", "time": " duration", "list": " list",
                  "map": " stringToString"}.get(option.kind, " string")  # fmt: skip
         rows.append((f"  {short}--{option.name}{value}", option.help))
     width = max(len(left) for left, _ in rows) + 3

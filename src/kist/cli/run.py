@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kist.cli.context import Context, RunFailed
@@ -24,7 +26,7 @@ _NOT_PASSED_ON = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE
 
 def create(context: Context, options: Parsed) -> int:
     try:
-        print(create_container(context, options))
+        print(create_or_pull(context, options, "create"))
     except ApiError as error:
         raise RunFailed(f"Error response from daemon: {error.message}", 1, "create") from error
     return 0
@@ -33,10 +35,6 @@ def create(context: Context, options: Parsed) -> int:
 def create_container(context: Context, options: Parsed) -> str:
     """The id of a new container; warnings go to standard error. Raises ApiError, UsageError."""
     image, *command = options.arguments
-    if options.cidfile and os.path.exists(options.cidfile):
-        raise KistError(
-            f"container ID file found, make sure the other container isn't running or delete {options.cidfile}"
-        )
     is_run = "detach" in options._values
     try:
         config = body(options, image, command)
@@ -45,13 +43,35 @@ def create_container(context: Context, options: Parsed) -> str:
     if is_run:  # a terminal begins with the size of ours
         config["HostConfig"]["ConsoleSize"] = list(terminal_size())
     query = {"name": options.name or None, "platform": options.platform or None}
-    made = context.client.call("POST", "/containers/create", query, config)
+    with _id_file(options.cidfile) as keep:
+        made = context.client.call("POST", "/containers/create", query, config)
+        keep(made["Id"])
     for warning in made["Warnings"] or ():
         print(f"WARNING: {warning}", file=sys.stderr)
-    if options.cidfile:
-        with open(options.cidfile, "w", encoding="ascii") as file:
-            file.write(made["Id"])
     return str(made["Id"])
+
+
+@contextmanager
+def _id_file(path: str) -> Iterator[Callable[[str], int]]:
+    """Takes the file of --cidfile before there is a container; gives what writes the id. Without one it is removed."""
+    if not path:
+        yield lambda _: 0
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        raise KistError(
+            f"container ID file found, make sure the other container isn't running or delete {path}"
+        ) from None
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise KistError(f"failed to create the container ID file: open {path}: {reason}") from error
+    with open(descriptor, "w", encoding="ascii") as file:
+        try:
+            yield file.write
+        finally:
+            if not file.tell():
+                os.unlink(path)
 
 
 def run(context: Context, options: Parsed) -> int:
@@ -61,7 +81,7 @@ def run(context: Context, options: Parsed) -> int:
     if not options.detach:
         check_terminal(options.tty, options.interactive)
     try:
-        container = create_or_pull(context, options)
+        container = create_or_pull(context, options, "run")
     except ApiError as error:
         told = error.message
         if not told.startswith("invalid reference format"):
@@ -82,11 +102,11 @@ def run(context: Context, options: Parsed) -> int:
     return _attached(context, container, streams, options, options.rm, wraps_errors=True)
 
 
-def create_or_pull(context: Context, options: Parsed) -> str:
-    """Creates; an image that is missing is asked for first. Raises ApiError."""
+def create_or_pull(context: Context, options: Parsed, command: str) -> str:
+    """Creates; an image that is missing is asked for first. Raises ApiError, RunFailed in the command's name."""
     if options.pull not in ("", "always", "missing", "never"):
         raise RunFailed(
-            f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', 125, "run"
+            f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', 125, command
         )
     if options.pull == "always":
         _ask_for_image(context, options)

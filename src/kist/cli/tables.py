@@ -21,6 +21,15 @@ def human_size(size: float, digits: int = 3) -> str:
     return f"{size:.{digits}g}{units[number]}"
 
 
+def binary_size(size: float) -> str:
+    """Four digits and a binary unit (go-units' BytesSize)."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+    number = 0
+    while size >= 1024 and number < len(units) - 1:
+        size, number = size / 1024, number + 1
+    return f"{size:.4g}{units[number]}"
+
+
 def human_duration(seconds: float) -> str:
     """go-units' HumanDuration."""
     whole = int(seconds)

@@ -1,336 +1,208 @@
-"""What options and arguments may be, for completion: fixed words, or the name of a source in `complete`.
-
-An option of one name takes the same values in every command. A source is a string (`containers`, `files`, …), "" is
-nothing known; words that end in `=`, `:` or `-` are beginnings.
-"""
+"""How the values of some options are read, with the texts of Docker's command. Imported when one is given."""
 
 from __future__ import annotations
 
+import csv
 import re
+import socket
+from collections.abc import Callable
+from typing import Any
 
-Source = str | tuple[str, ...]
+from kist.cli.parse import parse_size
 
-SIGNALS = (
-    "ABRT",
-    "ALRM",
-    "BUS",
-    "CHLD",
-    "CLD",
-    "CONT",
-    "FPE",
-    "HUP",
-    "ILL",
-    "INT",
-    "IO",
-    "IOT",
-    "KILL",
-    "PIPE",
-    "POLL",
-    "PROF",
-    "PWR",
-    "QUIT",
-    *("RTMAX" if not n else f"RTMAX-{n}" for n in range(15)),
-    *("RTMIN" if not n else f"RTMIN+{n}" for n in range(16)),
-    "SEGV",
-    "STKFLT",
-    "STOP",
-    "SYS",
-    "TERM",
-    "TRAP",
-    "TSTP",
-    "TTIN",
-    "TTOU",
-    "URG",
-    "USR1",
-    "USR2",
-    "VTALRM",
-    "WINCH",
-    "XCPU",
-    "XFSZ",
-)
-CAPABILITIES = (
-    "ALL",
-    *(
-        f"CAP_{name}"
-        for name in (
-            "AUDIT_CONTROL",
-            "AUDIT_READ",
-            "AUDIT_WRITE",
-            "BLOCK_SUSPEND",
-            "BPF",
-            "CHECKPOINT_RESTORE",
-            "CHOWN",
-            "DAC_OVERRIDE",
-            "DAC_READ_SEARCH",
-            "FOWNER",
-            "FSETID",
-            "IPC_LOCK",
-            "IPC_OWNER",
-            "KILL",
-            "LEASE",
-            "LINUX_IMMUTABLE",
-            "MAC_ADMIN",
-            "MAC_OVERRIDE",
-            "MKNOD",
-            "NET_ADMIN",
-            "NET_BIND_SERVICE",
-            "NET_BROADCAST",
-            "NET_RAW",
-            "PERFMON",
-            "SETFCAP",
-            "SETGID",
-            "SETPCAP",
-            "SETUID",
-            "SYSLOG",
-            "SYS_ADMIN",
-            "SYS_BOOT",
-            "SYS_CHROOT",
-            "SYS_MODULE",
-            "SYS_NICE",
-            "SYS_PACCT",
-            "SYS_PTRACE",
-            "SYS_RAWIO",
-            "SYS_RESOURCE",
-            "SYS_TIME",
-            "SYS_TTY_CONFIG",
-            "WAKE_ALARM",
+_ULIMITS = frozenset({
+    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+    "rttime", "sigpending", "stack",
+})  # fmt: skip
+_SYSCTLS = frozenset({
+    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+})  # fmt: skip
+_LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?\s*\Z")
+_DEVICE_RULE = re.compile(r"[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}\Z")
+_RATE = "The correct format is <device-path>:<number>{}. Number must be a positive integer{}"
+
+
+def _of_device(text: str) -> tuple[str, str]:
+    """`/dev/sda:VALUE`."""
+    path, colon, value = text.partition(":")
+    if not colon:
+        raise ValueError(f"bad format: {text}")
+    if not path.startswith("/dev/"):
+        raise ValueError(f"bad format for device path: {text}")
+    return path, value
+
+
+def _weight(text: str) -> dict[str, Any]:
+    path, value = _of_device(text)
+    weight = int(value) if value.isascii() and value.isdigit() else -1
+    if weight != 0 and not 10 <= weight <= 1000:
+        raise ValueError(f"invalid weight for device: {text}")
+    return {"Path": path, "Weight": weight}
+
+
+def _rate(text: str) -> dict[str, Any]:
+    path, value = _of_device(text)
+    if not (value.isascii() and value.isdigit()) or int(value) >= 1 << 64:
+        raise ValueError(f"invalid rate for device: {text}. {_RATE.format('', '')}")
+    return {"Path": path, "Rate": int(value)}
+
+
+def _bytes_rate(text: str) -> dict[str, Any]:
+    path, value = _of_device(text)
+    told = _RATE.format("[<unit>]", ". Unit is optional and can be kb, mb, or gb")
+    try:
+        rate = parse_size(value)
+    except ValueError:
+        rate = -1
+    if rate < 0:
+        raise ValueError(f"invalid rate for device: {text}. {told}")
+    return {"Path": path, "Rate": rate}
+
+
+def _device_rule(text: str) -> str:
+    for rule in text.split(","):
+        if not _DEVICE_RULE.match(rule.strip()):
+            raise ValueError(f"invalid device cgroup format '{text}'")
+    return text
+
+
+def is_address(text: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, text)
+            return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def _address(text: str) -> str:
+    if not is_address(text.strip()):
+        raise ValueError(f"IP address is not correctly formatted: {text}")
+    return text.strip()
+
+
+def _domain(text: str) -> str:
+    if text.strip(" ") == ".":
+        return text
+    if not re.search("[a-zA-Z]", text) or not _DOMAIN.match(text) or len(text) > 255:
+        raise ValueError(f"{text} is not a valid domain")
+    return text
+
+
+def _extra_host(text: str) -> str:
+    """`name:address` or `name=address`; an IPv6 address may be in brackets."""
+    separator = "=" if "=" in text else ":"
+    name, found, address = text.partition(separator)
+    if not found or not name:
+        raise ValueError(f'bad format for add-host: "{text}"')
+    bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+    if bare != "host-gateway" and not is_address(bare):
+        raise ValueError(f'invalid IP address in add-host: "{address}"')
+    return f"{name}:{bare}"
+
+
+def _variable(text: str) -> str:
+    if not text.partition("=")[0]:
+        raise ValueError(f"invalid environment variable: {text}")
+    return text
+
+
+def _label(text: str) -> str:
+    if not text.partition("=")[0]:
+        raise ValueError(f"invalid label '{text}': empty name")
+    return text
+
+
+def _link(text: str) -> str:
+    if not text:
+        raise ValueError("empty string specified for links")
+    if text.count(":") > 1:
+        raise ValueError(f"bad format for links: {text}")
+    return text
+
+
+def _sysctl(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    if not equals or not (name in _SYSCTLS or name.startswith(("net.", "fs.mqueue."))):
+        raise ValueError(f"sysctl '{text}' is not allowed")
+    return text
+
+
+def _ulimit(text: str) -> dict[str, Any]:
+    name, equals, limits = text.partition("=")
+    if not equals:
+        raise ValueError(f"invalid ulimit argument: {text}")
+    if name not in _ULIMITS:
+        raise ValueError(f"invalid ulimit type: {name}")
+    numbers = limits.split(":")
+    if len(numbers) > 2:
+        raise ValueError(f"too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`")
+    soft, hard = _number(numbers[0]), _number(numbers[-1])
+    if hard != -1 and (soft == -1 or soft > hard):
+        raise ValueError(
+            "ulimit soft limit must be less than or equal to hard limit: "
+            + (f"soft: -1 (unlimited), hard: {hard}" if soft == -1 else f"{soft} > {hard}")
         )
-    ),
-)
-_HOST = ("host",)
+    return {"Name": name, "Hard": hard, "Soft": soft}
 
-OPTIONS: dict[str, Source] = {
-    "attach": ("stderr", "stdin", "stdout"),
-    "cap-add": CAPABILITIES,
-    "cap-drop": CAPABILITIES,
-    "cgroupns": ("host", "private"),
-    "cidfile": "files",
-    "config": "files",
-    "context": "contexts",
-    "detach-keys": ("ctrl-",),
-    "device": "files",
-    "driver": "volume drivers",
-    "env": "environment",
-    "env-file": "files",
-    "from": "contexts",
-    "health-on-failure": ("none", "kill", "restart", "stop"),
-    "host": ("unix://", "tcp://", "ssh://"),
-    "input": "files",
-    "ipc": ("container:", "host", "none", "private", "shareable"),
-    "label-file": "files",
-    "link": "links",
-    "log-driver": "log drivers",
-    "log-level": ("debug", "info", "warn", "error", "fatal"),
-    "log-opt": (
-        "compress=",
-        "env=",
-        "env-regex=",
-        "labels=",
-        "max-buffer-size=",
-        "max-file=",
-        "max-size=",
-        "mode=",
-        "tag=",
-    ),
-    "mount": ("type=bind,", "type=volume,", "type=tmpfs,", "type=image,"),
-    "net": "networks",
-    "network": "networks",
-    "output": "files",
-    "pid": ("container:", "host"),
-    "platform": (
-        "linux/386",
-        "linux/amd64",
-        "linux/arm",
-        "linux/arm/v5",
-        "linux/arm/v6",
-        "linux/arm/v7",
-        "linux/arm64",
-        "linux/arm64/v8",
-        "linux/ppc64le",
-        "linux/s390x",
-        "linux/riscv64",
-    ),
-    "pull": ("always", "missing", "never"),
-    "restart": ("no", "always", "on-failure", "unless-stopped"),
-    "runtime": "runtimes",
-    "security-opt": ("apparmor=", "label=", "no-new-privileges", "seccomp=", "systempaths=unconfined"),
-    "signal": SIGNALS,
-    "stop-signal": SIGNALS,
-    "storage-opt": ("size=",),
-    "sysctl": ("net.", "kernel.", "fs.mqueue."),
-    "tlscacert": "files",
-    "tlscert": "files",
-    "tlskey": "files",
-    "type": ("container", "image", "network", "volume"),
-    "ulimit": tuple(
-        f"{name}="
-        for name in (
-            "core",
-            "cpu",
-            "data",
-            "fsize",
-            "locks",
-            "memlock",
-            "msgqueue",
-            "nice",
-            "nofile",
-            "nproc",
-            "rss",
-            "rtprio",
-            "rttime",
-            "sigpending",
-            "stack",
-        )
-    ),
-    "userns": _HOST,
-    "uts": _HOST,
-    "volume": "files",
-    "volume-driver": "volume drivers",
-    "volumes-from": "containers",
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.lstrip("+-").isdigit()):
+        raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def _gpus(text: str) -> dict[str, Any]:
+    """`all`, a number, or `device=0,capabilities=utility,…` as one entry of DeviceRequests."""
+    request: dict[str, Any] = {}
+    seen: set[str] = set()
+    for field in next(csv.reader([text]), []):
+        key, equals, value = field.partition("=")
+        if not equals:
+            key, value = "count", field
+        if key in seen:
+            raise ValueError(f"gpu request key '{key}' can be specified only once")
+        seen.add(key)
+        if key == "count":
+            request["Count"] = _count(value)
+        elif key == "driver":
+            request["Driver"] = value
+        elif key == "device":
+            request["DeviceIDs"] = value.split(",")
+        elif key == "capabilities":
+            request["Capabilities"] = [[*value.split(","), "gpu"]]
+        elif key == "options":
+            request["Options"] = {one.partition("=")[0]: one.partition("=")[2] for one in next(csv.reader([value]), [])}
+        else:
+            raise ValueError(f"unexpected key '{key}' in '{field}'")
+    if "count" not in seen and "device" not in seen:
+        request["Count"] = 1
+    return {"Capabilities": [["gpu"]], **request}
+
+
+def _count(text: str) -> int:
+    if text == "all":
+        return -1
+    if not (text.isascii() and text.lstrip("+-").isdigit()):
+        raise ValueError(f'invalid count ({text}): value must be either "all" or an integer: invalid syntax')
+    return int(text)
+
+
+READ: dict[str, Callable[[str], Any]] = {
+    "address": _address,
+    "bytes_rate": _bytes_rate,
+    "device_rule": _device_rule,
+    "domain": _domain,
+    "extra_host": _extra_host,
+    "gpus": _gpus,
+    "label": _label,
+    "link": _link,
+    "rate": _rate,
+    "sysctl": _sysctl,
+    "ulimit": _ulimit,
+    "variable": _variable,
+    "weight": _weight,
 }
-
-_WITH_RAW = ("ps", "container ls", "images", "image ls", "volume ls", "network ls", "system df")
-_WITH_TABLE = ("history", "image history", "context ls", "stats", "container stats", "search")
-_FORMATS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_WITH_RAW, ("json", "raw", "table")),
-    **dict.fromkeys(_WITH_TABLE, ("json", "table")),
-}
-
-_PS = (
-    "ancestor",
-    "before",
-    "exited",
-    "expose",
-    "health",
-    "id",
-    "is-task",
-    "label",
-    "name",
-    "network",
-    "publish",
-    "since",
-    "status",
-    "volume",
-)
-_IMAGES = ("before", "dangling", "label", "reference", "since", "until")
-_EVENTS = ("container", "daemon", "event", "image", "label", "network", "scope", "type", "volume")
-_PRUNED = ("label", "label!", "until")
-FILTERS: dict[str, tuple[str, ...]] = {
-    "ps": _PS,
-    "container ls": _PS,
-    "images": _IMAGES,
-    "image ls": _IMAGES,
-    "events": _EVENTS,
-    "system events": _EVENTS,
-    "network ls": ("dangling", "driver", "id", "label", "name", "scope", "type"),
-    "volume ls": ("dangling", "driver", "label", "name"),
-    "container prune": _PRUNED,
-    "image prune": _PRUNED,
-    "network prune": _PRUNED,
-    "system prune": _PRUNED,
-    "volume prune": ("all", "label", "label!"),
-}
-_YES_OR_NO = ("true", "false")
-FILTER_VALUES: dict[str, Source] = {
-    "all": _YES_OR_NO,
-    "ancestor": "images",
-    "before": "containers",
-    "container": "containers",
-    "dangling": _YES_OR_NO,
-    "driver": ("bridge", "host", "local", "null"),
-    "event": (
-        "attach",
-        "commit",
-        "connect",
-        "copy",
-        "create",
-        "delete",
-        "destroy",
-        "detach",
-        "die",
-        "disconnect",
-        "exec_create",
-        "exec_detach",
-        "exec_die",
-        "exec_start",
-        "export",
-        "health_status",
-        "import",
-        "kill",
-        "load",
-        "mount",
-        "oom",
-        "pause",
-        "prune",
-        "pull",
-        "push",
-        "reload",
-        "remove",
-        "rename",
-        "resize",
-        "restart",
-        "save",
-        "start",
-        "stop",
-        "tag",
-        "top",
-        "unmount",
-        "unpause",
-        "untag",
-        "update",
-    ),
-    "health": ("healthy", "none", "starting", "unhealthy"),
-    "id": "containers",
-    "image": "images",
-    "is-task": _YES_OR_NO,
-    "name": "",
-    "network": "networks",
-    "reference": "images",
-    "scope": ("local", "swarm"),
-    "since": "containers",
-    "status": ("created", "dead", "exited", "paused", "removing", "restarting", "running"),
-    "type": ("container", "daemon", "image", "network", "volume"),
-    "volume": "volumes",
-}
-
-# What a command wants of the containers that it names; the others take any.
-_STATES = {
-    **dict.fromkeys(("attach", "exec", "port", "top", "commit", "stats"), "active"),
-    **dict.fromkeys(("stop", "kill", "wait"), "active"),
-    "pause": "unpaused",
-    "unpause": "paused",
-    "start": "stopped",
-    "rm": "stopped",
-}
-_ARGUMENTS: dict[str, Source] = {
-    "IMAGE": "images",
-    "SOURCE_IMAGE": "images",
-    "REPOSITORY": "images",
-    "VOLUME": "volumes",
-    "NETWORK": "networks",
-    "CONTEXT": "contexts",
-    "NAME": "objects",
-    "file": "files",
-    "FILE": "files",
-}
-
-
-def of(option: str, path: tuple[str, ...]) -> Source:
-    """The values of an option in the command of that path."""
-    if option == "format":
-        return _FORMATS.get(" ".join(path), ("json",))
-    if option == "driver" and path[:1] == ("network",):
-        return ("bridge", "host", "null")
-    return OPTIONS.get(option, "")
-
-
-def argument(name: str, path: tuple[str, ...]) -> str:
-    """The source for an argument as the usage names it: `CONTAINER`, `SOURCE_IMAGE[:TAG]`, `file|URL|-`."""
-    if name.startswith("CONTAINER:"):
-        return "files"
-    bare = re.split(r"[\[|:.]", name, maxsplit=1)[0]
-    if path[-1:] in (("create",), ("import",)) and bare in ("VOLUME", "CONTEXT", "NETWORK", "REPOSITORY"):
-        return ""  # a new name
-    if bare == "CONTAINER":
-        return _STATES.get(path[-1], "containers") if path else "containers"
-    return str(_ARGUMENTS.get(bare, ""))

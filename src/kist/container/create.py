@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from kist.container import binds, health, merge, validate
+from kist.container import binds, health, links, merge, validate, volumes_from
 from kist.container.engine import Engine
 from kist.container.logging import check_log_config
 from kist.container.machine import Machine
@@ -17,11 +17,11 @@ from kist.container.names import check_name, new_id
 from kist.container.platform import parse_platform
 from kist.kernel import caps
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig, RestartPolicy
-from kist.model.container import ContainerRecord, MountPoint
+from kist.model.container import ContainerRecord, LinkedContainer, MountPoint
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
 from kist.model.image import Image
 from kist.model.timestamp import rfc3339
-from kist.runtime import seccomp, security, spec
+from kist.runtime import foreign, seccomp, security, spec
 from kist.runtime.plan import rlimit_names
 
 
@@ -58,10 +58,14 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     container_id = new_id()
     hostname = merged.hostname or (os.uname().nodename if host.network_mode == "host" else container_id[:12])
     merged = msgspec.structs.replace(merged, hostname=hostname)
-    mounts = mount_points(engine, merged, host)
+    mounts = mount_points(merged, host, volumes_from.points(engine.index, host.volumes_from or ()))
+    linked = links.resolve(engine.index, host.links or (), host.network_mode)
+    problem = foreign.problem(mounts) if host.runtime in engine.runtimes.foreign else ""
+    if problem:
+        raise NotSupported(f"{problem} is not supported with another runtime than kist")
     name = engine.index.reserve(name, container_id)
     try:
-        machine = await _make(engine, request, container_id, name, merged, host, image, mounts)
+        machine = await _make(engine, request, container_id, name, merged, host, image, mounts, linked)
     except BaseException:
         engine.index.release(name, container_id)
         raise
@@ -116,7 +120,7 @@ def _adapt(engine: Engine, host: HostConfig) -> HostConfig:
         restart_policy=RestartPolicy(policy.name or "no", policy.maximum_retry_count),
         shm_size=0 if ipc == "host" or ipc.startswith("container:") else shm_size,
         cgroupns_mode=cgroupns,
-        runtime=host.runtime or "kist",
+        runtime=host.runtime or engine.runtimes.default,
         isolation=host.isolation,
         console_size=host.console_size or (0, 0),
     )
@@ -141,16 +145,9 @@ def _check_supported(engine: Engine, host: HostConfig) -> None:
         security_profile_compiles(options.seccomp, engine, host)
     if options.apparmor not in ("", "unconfined"):
         raise InvalidParameter(f"AppArmor profile {options.apparmor!r} cannot be applied: AppArmor is not supported")
-    if host.runtime not in ("kist", "runc", "io.containerd.runc.v2"):
+    if not engine.runtimes.known(host.runtime):
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
-    for name, given in (
-        ("--volumes-from", host.volumes_from),
-        ("--link", host.links),
-        ("--device-requests (GPUs)", host.device_requests),
-        ("--storage-opt", host.storage_opt),
-    ):
-        if given:
-            raise NotSupported(f"{name} is not supported by this engine yet")
+    _check_storage_options(host.storage_opt or {})
     if spec.uses_init(host, engine.host) and not engine.host.init_binary:
         raise NotSupported(f"--init: there is no reaper for {os.uname().machine}; name one with --init-path")
     if host.userns_mode not in ("", "host"):
@@ -165,10 +162,24 @@ def _check_supported(engine: Engine, host: HostConfig) -> None:
             )
     for rule in host.device_cgroup_rules or ():
         spec.parse_device_rule(rule)
+    for mapping in host.devices or ():
+        if not set(mapping.cgroup_permissions) <= set("rwm"):
+            raise InvalidParameter(f"bad mode specified: {mapping.cgroup_permissions}")
     check_log_config(host.log_config)
     _check_joined(engine, host.ipc_mode)
     _check_joined(engine, host.pid_mode)
     _check_network_mode(engine, host)
+
+
+def _check_storage_options(options: dict[str, str]) -> None:
+    """A limit on a container's files needs project quotas, which the drivers do not use: dockerd's words for the same.
+
+    Raises InvalidParameter.
+    """
+    for name in options:
+        if name != "size":
+            raise InvalidParameter(f"Unknown option {name}")
+        raise InvalidParameter("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
 
 
 def security_profile_compiles(text: str, engine: Engine, host: HostConfig) -> None:
@@ -241,8 +252,10 @@ def _check_platform(image: Image, asked: str, platform: tuple[str, str, str]) ->
         )
 
 
-def mount_points(engine: Engine, config: ContainerConfig, host: HostConfig) -> list[MountPoint]:
-    """Binds, mounts, tmpfs and the image's volumes, each destination once. Raises InvalidParameter."""
+def mount_points(config: ContainerConfig, host: HostConfig, taken_over: list[MountPoint]) -> list[MountPoint]:
+    """Binds, mounts, tmpfs and the image's volumes, each destination once. What is `taken_over` from other containers
+    (--volumes-from) gives way to what is asked for, and comes before the image's. Raises InvalidParameter.
+    """
     found: dict[str, MountPoint] = {}
     for raw in host.binds or ():
         point = binds.parse_bind(raw, host.volume_driver)
@@ -261,6 +274,7 @@ def mount_points(engine: Engine, config: ContainerConfig, host: HostConfig) -> l
         if point.destination in found:
             raise InvalidParameter(f"Duplicate mount point: {point.destination}")
         found[point.destination] = point
+    found = {point.destination: point for point in taken_over} | found
     for target in config.volumes or {}:
         place = binds.clean(target)
         if place == "/":
@@ -281,6 +295,7 @@ async def _make(
     host: HostConfig,
     image: Image | None,
     mounts: list[MountPoint],
+    linked: tuple[LinkedContainer, ...],
 ) -> Machine:
     path, args = merge.command_of(config)
     directory = engine.directory(container_id)
@@ -303,6 +318,7 @@ async def _make(
             mounts=tuple(resolved),
             driver=engine.snapshotter.name,
             snapshot=container_id,
+            links=linked,
         )
         machine = engine.index.add(record)
     except BaseException as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from kist.container.cdi import Registry
 from kist.container.events import EventBus
 from kist.container.index import Index
 from kist.container.machine import Machine
@@ -17,10 +18,14 @@ from kist.image.service import ImageService
 from kist.kernel import cgroup
 from kist.kernel.cgroup import Layout
 from kist.network.service import NetworkService
+from kist.runtime.launch import ForeignRuntime
 from kist.runtime.spec import Host
 from kist.runtime.supervisor import Supervisor
 from kist.snapshot.contract import Snapshotter
 from kist.volume.service import VolumeService
+
+OWN_RUNTIME = "kist"
+OWN_NAMES = (OWN_RUNTIME, "runc", "io.containerd.runc.v2")  # scripts name dockerd's
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -35,6 +40,16 @@ class Defaults(msgspec.Struct, frozen=True):
     seccomp_profile: str = "builtin"
     cgroup_parent: str = ""
     publish_address: str = "0.0.0.0"
+
+
+class Runtimes(msgspec.Struct, frozen=True):
+    """Which runtimes there are beside the engine's own, and which one a container gets that names none."""
+
+    foreign: dict[str, ForeignRuntime] = {}
+    default: str = OWN_RUNTIME
+
+    def known(self, name: str) -> bool:
+        return name in OWN_NAMES or name in self.foreign
 
 
 class Engine:
@@ -57,12 +72,16 @@ class Engine:
         data_root: str,
         exec_root: str,
         cgroup_root: str,
+        cdi: Registry,
+        runtimes: Runtimes,
     ) -> None:
         self.index, self.images, self.snapshotter, self.volumes = index, images, snapshotter, volumes
         self.networks, self.supervisor, self.events = networks, supervisor, events
         self.layout, self.limits, self.host, self.defaults = layout, limits, host, defaults
         self.data_root, self.exec_root, self.cgroup_root = data_root, exec_root, cgroup_root
         self._systemd = os.path.isdir("/run/systemd/system")  # sd_booted(3)
+        self.cdi = cdi
+        self.runtimes = runtimes
         self._tasks: set[asyncio.Task[None]] = set()
         self.changed: Callable[[Machine], None] = lambda machine: None  # hears of every start, end, pause and unpause
 
@@ -82,6 +101,11 @@ class Engine:
         if parent:
             return cgroup.below(self.layout, parent, machine.id, systemd=self._systemd)
         return f"{self.cgroup_root}/{machine.id}"
+
+    @staticmethod
+    def is_foreign(machine: Machine) -> bool:
+        """Whether another runtime has started it, or would."""
+        return machine.record.host_config.runtime not in OWN_NAMES
 
     def emit(self, machine: Machine, action: str, **attributes: str) -> None:
         """An event of a container, with the attributes Docker gives it: image, name, labels."""

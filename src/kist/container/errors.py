@@ -33,9 +33,9 @@ def start_error(failure: LaunchFailed) -> tuple[KistError, int]:
     reason = _reason(failure)
     if reason.startswith(_DAEMONS_OWN):
         return KistError(reason), NOT_EXECUTABLE
+    where = "" if failure.foreign else "unable to start container process: error during container init: "
     text = (
-        "failed to create task for container: failed to create shim task: OCI runtime create failed: "
-        f"unable to start container process: error during container init: {reason}"
+        f"failed to create task for container: failed to create shim task: OCI runtime create failed: {where}{reason}"
     )
     code = _classify(reason)
     return (KistError(text) if code == UNKNOWN else InvalidParameter(text)), code
@@ -47,5 +47,6 @@ def exec_error(failure: LaunchFailed) -> tuple[KistError, int]:
     code = _classify(reason)
     if reason.startswith(_DAEMONS_OWN):
         return KistError(reason), NOT_EXECUTABLE
-    text = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
+    where = "" if failure.foreign else "exec failed: unable to start container process: "
+    text = f"OCI runtime exec failed: {where}{reason}"
     return (KistError(text) if code == UNKNOWN else InvalidParameter(text)), code

@@ -9,13 +9,14 @@ import secrets
 
 import msgspec
 
+from kist.container import links
 from kist.container.engine import Engine
 from kist.container.errors import exec_error
 from kist.container.launching import default_filter, shares_with_host
 from kist.container.machine import ExecState, Machine
 from kist.model.config import ExecConfig
 from kist.model.errors import Conflict, InvalidParameter, NotFound
-from kist.runtime import plan, seccomp
+from kist.runtime import foreign, plan, seccomp
 from kist.runtime.launch import ExecRequest
 from kist.runtime.security import parse_security_options, tweak_capabilities
 from kist.runtime.spec import capabilities_of, environment, rlimits
@@ -98,7 +99,10 @@ class Execs:
         state.started = True
         state.outcome = asyncio.get_running_loop().create_future()
         request = self._request(machine, state, client, console)
-        message, steps = plan.exec_start(request, shares_with_host(machine))
+        if self._engine.is_foreign(machine):
+            message, steps = foreign.exec_start(request)
+        else:
+            message, steps = plan.exec_start(request, shares_with_host(machine))
         message["kept"] = msgspec.json.encode(_Kept(state.config, state.probe)).decode()
         if client is not None:
             message["client"] = client.message()
@@ -151,7 +155,7 @@ class Execs:
         return ExecRequest(
             exec_id=state.id,
             args=tuple(config.cmd or ()),
-            env=_environment(machine, config),
+            env=_environment(machine, config, links.present(self._engine.index, record)),
             cwd=config.working_dir or record.config.working_dir or "/",
             user=config.user or record.config.user,
             extra_groups=() if config.user else tuple(asked.group_add or ()),
@@ -217,8 +221,9 @@ def _check_not_paused(machine: Machine, shown: str) -> None:
         raise Conflict(f"Container {shown} is paused, unpause the container before exec")
 
 
-def _environment(machine: Machine, config: ExecConfig) -> tuple[str, ...]:
-    found = dict(one.split("=", 1) for one in environment(machine.record) if "=" in one)
+def _environment(machine: Machine, config: ExecConfig, linked: list[links.Linked]) -> tuple[str, ...]:
+    told = [variable for link in linked for variable in link.environment()]
+    found = dict(one.split("=", 1) for one in environment(machine.record, told) if "=" in one)
     if config.tty:
         found.setdefault("TERM", "xterm")
     for variable in config.env or ():

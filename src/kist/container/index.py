@@ -21,7 +21,10 @@ class Index:
         # A removal that was cut off is not under way any more: it can be asked for again.
         records = [msgspec.structs.replace(record, removing=False) for record in self._records.values()]
         self._machines = {record.id: Machine(record) for record in records}
-        self._names = {record.name: record.id for record in self._records.values()}
+        self._names = {record.name: record.id for record in records}
+        self._linked: set[str] = set()  # ids that some container is, or was, linked to
+        for record in records:
+            self._register_links(record)
         self._unsaved: set[str] = set()  # ids whose record in memory is newer than the disk's
 
     def all(self) -> list[Machine]:
@@ -42,6 +45,44 @@ class Index:
         if found is None:
             raise NotFound(f"No such container: {name}")
         return found
+
+    def link_names(self) -> dict[str, list[str]]:
+        """By id every name of a container that others are linked to: its own, and each `PARENT/ALIAS`. In order."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self._names) if self._linked else ():
+            if self._names[name] in self._linked:
+                found.setdefault(self._names[name], []).append(name)
+        return found
+
+    def parents(self, container_id: str) -> list[tuple[Machine, str]]:
+        """Who is linked to a container, and by which alias."""
+        if container_id not in self._linked:
+            return []
+        return [
+            (machine, link.alias)
+            for machine in self._machines.values()
+            for link in machine.record.links
+            if link.id == container_id
+        ]
+
+    def _register_links(self, record: ContainerRecord) -> None:
+        """The names `PARENT/ALIAS`; one that is taken stays whose it is."""
+        for link in record.links:
+            if link.id in self._machines:
+                self._names.setdefault(f"{record.name}/{link.alias}", link.id)
+                self._linked.add(link.id)
+
+    def _release_links(self, record: ContainerRecord) -> None:
+        for link in record.links:
+            self.release(f"{record.name}/{link.alias}", link.id)
+
+    def unlink(self, machine: Machine, alias: str) -> None:
+        """Takes a link away from the container that has it."""
+        old = machine.record
+        kept = tuple(link for link in old.links if link.alias != alias)
+        self.save(machine, msgspec.structs.replace(old, links=kept))
+        self._release_links(old)
+        self._register_links(machine.record)
 
     def reserve(self, name: str, container_id: str) -> str:
         """Takes a name, a random one when it is empty. Raises Conflict with Docker's text."""
@@ -72,6 +113,7 @@ class Index:
     def add(self, record: ContainerRecord) -> Machine:
         self._records.put(record.id, record)
         machine = self._machines[record.id] = Machine(record)
+        self._register_links(record)
         return machine
 
     def save(self, machine: Machine, record: ContainerRecord) -> None:
@@ -111,18 +153,23 @@ class Index:
             self._unsaved.discard(container_id)
 
     def rename(self, machine: Machine, record: ContainerRecord) -> None:
-        old = machine.record.name
+        old = machine.record
         self._claim(record.name, record.id)
         try:
             self.save(machine, record)
         except BaseException:
             self.release(record.name, record.id)
             raise
-        self.release(old, record.id)
+        self.release(old.name, record.id)
+        self._release_links(old)
+        self._register_links(record)
 
     def forget(self, machine: Machine) -> None:
         """The container is gone: its name is free from here on."""
         self._records.delete(machine.id)
         self._machines.pop(machine.id, None)
         self._unsaved.discard(machine.id)
-        self.release(machine.name, machine.id)
+        self._linked.discard(machine.id)
+        self._release_links(machine.record)
+        for name in [name for name, holder in self._names.items() if holder == machine.id]:
+            del self._names[name]  # its own, and those that links to it gave it

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import stat
+from collections.abc import Callable
+from functools import partial
 
+from kist.container import cdi, links
 from kist.container.engine import Engine
 from kist.container.logging import log_setup
 from kist.container.machine import Machine
 from kist.model.errors import Conflict, InvalidParameter, KistError
 from kist.model.network import Endpoint, Link, PublishedPort
 from kist.network import files as texts
-from kist.runtime import seccomp
-from kist.runtime.launch import LaunchRequest
+from kist.runtime import oci, seccomp
+from kist.runtime.launch import ForeignRuntime, LaunchRequest
 from kist.runtime.security import parse_security_options
 from kist.runtime.spec import Joined, build_spec, capabilities_of
 
+log = logging.getLogger(__name__)
+_HOSTS_LIMIT = 1 << 20  # bytes
 Prepared = tuple[LaunchRequest, tuple[Endpoint, ...], tuple[PublishedPort, ...]]
 
 
@@ -23,12 +30,16 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
     """Takes addresses and ports and writes files; what it took is given back when it fails."""
     record = machine.record
     asked = record.host_config
+    runtime = _runtime(engine, machine)
     joined = _joined(engine, machine)
     _check_bind_sources(machine)
     run_dir = engine.run_dir(machine)
     os.makedirs(run_dir, mode=0o700, exist_ok=True)
     for name in os.listdir(run_dir):
-        os.unlink(f"{run_dir}/{name}")
+        try:
+            os.unlink(f"{run_dir}/{name}")
+        except IsADirectoryError:  # what another runtime keeps
+            shutil.rmtree(f"{run_dir}/{name}")
     endpoint, link = _attach(engine, machine)
     ports: tuple[PublishedPort, ...] = ()
     try:
@@ -36,14 +47,19 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             ports = engine.networks.publish(
                 machine.id, record.name, endpoint, record.config, asked, engine.defaults.publish_address
             )
-        files = _write_files(engine, machine, endpoint)
-        program, flags = _filter(engine, machine)
-        spec = build_spec(record, engine.host, joined, files, f"{engine.exec_root}/rootfs")
+        linked = links.linked(engine.index, record)
+        files = _write_files(engine, machine, endpoint, linked)
+        program, flags = _filter(engine, machine) if runtime is None else (b"", 0)
+        told = tuple(variable for link in linked for variable in link.environment())
+        spec = build_spec(record, engine.host, joined, files, f"{engine.exec_root}/rootfs", linked=told)
+        edits = engine.cdi.edits(asked.device_requests) if asked.device_requests else []
+        if edits:
+            spec = cdi.apply(spec, edits)
         request = LaunchRequest(
             container_id=record.id,
             spec=spec,
             user=record.config.user,
-            extra_groups=tuple(asked.group_add or ()),
+            extra_groups=(*(asked.group_add or ()), *cdi.groups(edits)),
             rootfs=engine.snapshotter.mounts(record.snapshot),
             links=(link,) if link is not None else (),
             log=log_setup(asked.log_config, record.config, engine.log_path(record.id)),
@@ -54,6 +70,8 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             stdin_once=record.config.stdin_once,
             seccomp_program=program,
             seccomp_flags=flags,
+            foreign=runtime,
+            seccomp=None if runtime is None else _foreign_filter(engine, machine),
             loopback=asked.network_mode != "host" and not joined.network,
         )
     except BaseException:
@@ -63,6 +81,16 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             engine.networks.detach(endpoint)
         raise
     return request, (endpoint,) if endpoint is not None else (), ports
+
+
+def _runtime(engine: Engine, machine: Machine) -> ForeignRuntime | None:
+    """Raises InvalidParameter when it is not registered any more."""
+    if not engine.is_foreign(machine):
+        return None
+    name = machine.record.host_config.runtime
+    if name not in engine.runtimes.foreign:
+        raise InvalidParameter(f"unknown or invalid runtime name: {name}")
+    return engine.runtimes.foreign[name]
 
 
 def _attach(engine: Engine, machine: Machine) -> tuple[Endpoint | None, Link | None]:
@@ -88,18 +116,27 @@ def _joined(engine: Engine, machine: Machine) -> Joined:
     ):
         if mode.startswith("container:"):
             paths[field] = f"/proc/{_running_pid(engine, mode, field)}/ns/{kind}"
+            if field == "ipc":
+                paths["shm"] = paths["ipc"].replace("/ns/ipc", "/ns/mnt")
     return Joined(**paths)
 
 
 def _running_pid(engine: Engine, mode: str, field: str) -> int:
     other = engine.index.find(mode.partition(":")[2])
+    if field == "network" and other.state.restarting:
+        raise Conflict(
+            f"cannot join network namespace of container: Container {other.name} is restarting, wait until the "
+            f"container is running"
+        )
+    other.check_not_restarting()
     if not other.state.alive:
         if field == "network":
             raise Conflict(f"cannot join network namespace of container: container {other.id} is not running")
-        raise Conflict(f"cannot join {field.upper()} of a non running container: {other.id}")
+        raise Conflict(f"failed to join {field.upper()} namespace: container {other.id} is not running")
     if field == "ipc" and other.record.host_config.ipc_mode not in ("shareable", "host"):
         raise InvalidParameter(
-            f"non-shareable IPC (hint: use IpcMode:shareable for the donor container): container {other.id}"
+            f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
+            f"(hint: use IpcMode:shareable for the donor container)"
         )
     return other.state.pid
 
@@ -116,7 +153,9 @@ def _check_bind_sources(machine: Machine) -> None:
                 ) from error
 
 
-def _write_files(engine: Engine, machine: Machine, endpoint: Endpoint | None) -> dict[str, str]:
+def _write_files(
+    engine: Engine, machine: Machine, endpoint: Endpoint | None, linked: list[links.Linked]
+) -> dict[str, str]:
     """hosts, hostname and resolv.conf of this container; of the other one when it joins a network."""
     record, asked, defaults = machine.record, machine.record.host_config, engine.defaults
     directory = engine.directory(record.id)
@@ -140,11 +179,49 @@ def _write_files(engine: Engine, machine: Machine, endpoint: Endpoint | None) ->
         else:
             address = endpoint.address if endpoint else ""
             content["hosts"] = texts.hosts(
-                record.config.hostname, record.config.domainname, address, asked.extra_hosts or (), gateway
+                record.config.hostname,
+                record.config.domainname,
+                address,
+                asked.extra_hosts or (),
+                gateway,
+                [(link.address, link.hosts_names) for link in linked],
             )
         for name, text in content.items():
             _write(f"{directory}/{name}", text)
     return {f"/etc/{name}": f"{directory}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
+
+
+def tell_parents(engine: Engine, machine: Machine) -> None:
+    """Containers that are linked to this one, and run, learn the address that it has now."""
+    endpoints = machine.record.endpoints
+    for parent, alias in engine.index.parents(machine.id) if endpoints else ():
+        _edit_hosts(engine, parent, partial(texts.with_address, name=links.bare(alias), address=endpoints[0].address))
+
+
+def forget_link(engine: Engine, parent: Machine, alias: str) -> None:
+    """The name of a link that is no more goes out of the hosts file."""
+    _edit_hosts(engine, parent, partial(texts.without_name, name=links.bare(alias)))
+
+
+def _edit_hosts(engine: Engine, machine: Machine, change: Callable[[str], str]) -> None:
+    """In place, as it is mounted in the container, which may have written to it. What is too long is no hosts file."""
+    if not machine.state.alive:
+        return
+    try:
+        descriptor = os.open(f"{engine.directory(machine.id)}/hosts", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        text = os.read(descriptor, _HOSTS_LIMIT).decode("utf-8", "surrogateescape")
+        changed = change(text)
+        if changed != text and len(text) < _HOSTS_LIMIT:
+            data = changed.encode("utf-8", "surrogateescape")
+            os.pwrite(descriptor, data, 0)
+            os.ftruncate(descriptor, len(data))
+    except OSError as error:
+        log.warning("cannot tell container %s where its links are: %s", machine.id, error)
+    finally:
+        os.close(descriptor)
 
 
 def _has_bridge(engine: Engine) -> bool:
@@ -180,6 +257,23 @@ def _filter(engine: Engine, machine: Machine) -> tuple[bytes, int]:
     if options.seccomp:
         return seccomp.user_program(options.seccomp, capabilities)
     return default_filter(engine.defaults.seccomp_profile, capabilities)
+
+
+def _foreign_filter(engine: Engine, machine: Machine) -> oci.Seccomp | None:
+    """The same as configuration, for a runtime that compiles it itself."""
+    asked, profile = machine.record.host_config, engine.defaults.seccomp_profile
+    options = parse_security_options(asked.security_opt or ())
+    if options.seccomp == "unconfined" or (asked.privileged and not options.seccomp):
+        return None
+    capabilities = frozenset(capabilities_of(asked, engine.host))
+    if options.seccomp:
+        return seccomp.user_configuration(options.seccomp, capabilities)
+    if profile == "unconfined":
+        return None
+    if profile in ("", "builtin"):
+        return seccomp.default_configuration(capabilities)
+    with open(profile, encoding="utf-8") as file:
+        return seccomp.user_configuration(file.read(), capabilities)
 
 
 def default_filter(profile: str, capabilities: frozenset[str]) -> tuple[bytes, int]:

@@ -14,7 +14,7 @@ import msgspec
 from kist.container import health, restarting
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
-from kist.container.launching import prepare
+from kist.container.launching import forget_link, prepare, tell_parents
 from kist.container.machine import ExecState, Machine
 from kist.container.names import check_name
 from kist.container.pausing import continue_now
@@ -22,9 +22,9 @@ from kist.container.restarting import Restarts
 from kist.container.signals import parse_signal
 from kist.kernel import cgroup, pidfd
 from kist.model.container import NEVER, ContainerRecord, State
-from kist.model.errors import Conflict, InvalidParameter, KistError, NotModified
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
-from kist.runtime import plan
+from kist.runtime import foreign, plan
 from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class Lifecycle:
         """Starts it with `record`, when all of its last life is gone."""
         if machine.cleanup is not None:
             await asyncio.wait([machine.cleanup])
+        if machine.writers:  # two overlays may not write to one directory
+            await asyncio.wait(machine.writers)
         if machine.record.has_been_started:
             await self._group_gone(machine)
         machine.record = record
@@ -99,7 +101,8 @@ class Lifecycle:
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
             machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
             engine.index.save(machine, machine.record)
-            start = plan.launch(launch, engine.layout)
+            begin = foreign.launch if launch.foreign is not None else plan.launch
+            start = begin(launch, engine.layout)
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -122,6 +125,7 @@ class Lifecycle:
             told, code = start_error(failure)
             self._failed(machine, told.message, code)
             raise told from failure
+        tell_parents(engine, machine)
         engine.emit_surroundings(machine, begin=True)
         engine.emit(machine, "start")
 
@@ -164,6 +168,13 @@ class Lifecycle:
                 machine.started.set_exception(LaunchFailed(event))
         elif kind == "exited":
             self.on_exited(machine, event)
+        elif kind == "oom":
+            self._on_oom(machine)
+        elif kind == "detached":
+            self._engine.emit(machine, "detach")
+        elif kind == "held":
+            if (hold := machine.holds.get(event["id"])) is not None and not hold.done():
+                hold.set_result(event["time"])
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
@@ -207,6 +218,12 @@ class Lifecycle:
         self._engine.index.observe(machine, record)
         self._engine.changed(machine)
 
+    def _on_oom(self, machine: Machine) -> None:
+        """The container ran out of memory; it may live on, without a process or two."""
+        state = msgspec.structs.replace(machine.state, oom_killed=True)
+        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
+        self._engine.emit(machine, "oom")
+
     def on_adopted(self, machine: Machine, greeting: Message) -> None:
         """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
         state = msgspec.structs.replace(
@@ -228,6 +245,8 @@ class Lifecycle:
             )
         machine.ended.clear()
         self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, has_been_started=True))
+        if greeting.get("oom") and not state.oom_killed:
+            self._on_oom(machine)
         self._engine.changed(machine)
 
     def resume_restart(self, machine: Machine) -> None:
@@ -248,6 +267,7 @@ class Lifecycle:
         """Records the end at once; what is left to tear down follows in a task. `for_good`: its policy is not asked."""
         if machine.started is not None and not machine.started.done():  # it ended before `started` was read
             machine.started.set_result(None)
+        told = machine.state.alive and machine.state.oom_killed
         again = not for_good and not machine.record.removing and restarting.starts_again(machine.record, event["code"])
         state = msgspec.structs.replace(
             machine.state,
@@ -256,7 +276,7 @@ class Lifecycle:
             exit_code=event["code"],
             started_at=rfc3339(event["started_at"]) if event.get("started_at") else machine.state.started_at,
             finished_at=rfc3339(event["finished_at"]),
-            oom_killed=bool(event.get("oom")),
+            oom_killed=bool(event.get("oom")) or told,
             error=event.get("log_error", ""),
             health=health.ended(machine.state.health),
         )
@@ -274,7 +294,7 @@ class Lifecycle:
         machine.close_handed_over()
         machine.ended.set()
         self._answer_pending(machine)
-        if state.oom_killed:
+        if event.get("oom") and not told:
             self._engine.emit(machine, "oom")
         self._engine.emit_surroundings(machine, begin=False)
         self._engine.emit(machine, "die", exitCode=str(state.exit_code), execDuration=str(_duration(state)))
@@ -351,6 +371,8 @@ class Lifecycle:
         elif kind == "exec_failed":
             if one.outcome is not None and not one.outcome.done():
                 one.outcome.set_exception(LaunchFailed(event))
+        elif kind == "exec_detached":
+            self._engine.emit(machine, "exec_detach", execID=one.id)
         elif kind == "exec_exited":
             self._exec_ended(one, event["code"])
             self._engine.emit(machine, "exec_die", execID=one.id, exitCode=str(one.exit_code))
@@ -364,7 +386,9 @@ class Lifecycle:
     # --- stop, kill, restart ---
 
     async def kill(self, machine: Machine, signal_text: str) -> None:
-        """Raises Conflict with Docker's text when it does not run, InvalidParameter for an unknown signal."""
+        """SIGKILL is over when the container is. Raises Conflict with Docker's text when it does not run,
+        InvalidParameter for an unknown signal.
+        """
         number = parse_signal(signal_text) if signal_text else 9
         ending = number in _ENDING or number == self._stop_signal(machine)
         if machine.state.restarting and (not ending or await self._gave_up(machine)):
@@ -374,8 +398,8 @@ class Lifecycle:
         if ending:
             self._mark_stopped(machine)
         self._send(machine, number)
-        if number == 9:
-            await self._ended(machine, _KILL_SECONDS)
+        if number == 9 and not await self._ended(machine, _KILL_SECONDS):
+            raise KistError("tried to kill container, but did not receive an exit event")
 
     def put_down(self, machine: Machine) -> None:
         """SIGKILL by the engine itself: to a restart policy it is a crash."""
@@ -411,6 +435,9 @@ class Lifecycle:
     def _signal(self, machine: Machine, number: int) -> None:
         if machine.pidfd < 0:
             return
+        if number != 9 and self._engine.is_foreign(machine) and machine.handle is not None:
+            machine.handle.send({"command": "signal", "signal": number})
+            return
         try:
             pidfd.pidfd_send_signal(machine.pidfd, number)
         except ProcessLookupError:
@@ -430,9 +457,11 @@ class Lifecycle:
         if seconds is None:
             given = machine.record.config.stop_timeout
             seconds = DEFAULT_STOP_SECONDS if given is None else given
-        if machine.state.restarting and await self._gave_up(machine):
-            self._engine.emit(machine, "stop")
-            return
+        if machine.state.restarting:
+            if await self._gave_up(machine):
+                self._engine.emit(machine, "stop")
+            if not machine.state.alive:
+                return
         self._mark_stopped(machine)
         self._signal(machine, number)
         self._engine.emit(machine, "kill", signal=str(number))
@@ -506,6 +535,18 @@ class Lifecycle:
         except (InvalidParameter, Conflict) as error:
             raise type(error)(f"Error when allocating new name: {error.message}") from error
         self._engine.emit(machine, "rename", oldName=f"/{old}")
+
+    def unlink(self, machine: Machine, name: str) -> None:
+        """Removes the link `PARENT/ALIAS` to a container. Raises KistError, Conflict with Docker's texts."""
+        parent, slash, alias = name.removeprefix("/").partition("/")
+        if not slash:
+            raise KistError("Conflict, cannot remove the default link name of the container")
+        try:
+            holder = self._engine.index.find(parent)
+        except NotFound as error:
+            raise KistError(f"Cannot get parent /{parent} for link name /{parent}/{alias}") from error
+        self._engine.index.unlink(holder, alias)
+        forget_link(self._engine, holder, alias)
 
     async def remove(self, machine: Machine, asked: str, *, force: bool = False, volumes: bool = False) -> None:
         """Name, record, addresses and ports are free when this returns; the files go in the background.

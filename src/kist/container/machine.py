@@ -46,6 +46,9 @@ class Machine:
         self.pending_clients: list[AttachClient] = []  # attached before the start
         self.pending_waiters: list[WaitClient] = []
         self.handed_over: list[WaitClient] = []  # our copies of what waits at the monitor, should that die
+        self.writers: set[asyncio.Future[None]] = set()  # who still writes to the root of the container's last life
+        # Clients whose past output comes first: when they were attached.
+        self.holds: dict[str, asyncio.Future[int]] = {}
         self.cleanup: asyncio.Task[None] | None = None
         self.restart: asyncio.TimerHandle | None = None  # between two lives, by its restart policy
         self.delay = 0.0  # seconds of its last pause between two lives; 0: it had none

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def merge_config(user: ContainerConfig, image: ContainerConfig | None) -> ContainerConfig:
     """The configuration of a container made from an image. Raises InvalidParameter when nothing is to be run."""
-    merged = _merge(user, image) if image is not None else user
+    merged = fill(user, image) if image is not None else user
     if merged.entrypoint == [""]:  # how a client says: no entry point, whatever the image has
         merged = msgspec.structs.replace(merged, entrypoint=None)
     if not merged.entrypoint and not merged.cmd:
@@ -28,7 +28,8 @@ def command_of(config: ContainerConfig) -> tuple[str, tuple[str, ...]]:
     return words[0], tuple(words[1:])
 
 
-def _merge(user: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
+def fill(user: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
+    """What the first leaves open is the second's."""
     cmd, entrypoint = user.cmd, user.entrypoint
     if not entrypoint:
         cmd = cmd or image.cmd

@@ -6,19 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from kist.container import create as creating
-from kist.container import pausing
+from kist.container import links, pausing
 from kist.container import top as processes
 from kist.container import update as updating
+from kist.container.attaching import attach_with_past
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Engine
 from kist.container.execs import Execs, write_failure
 from kist.container.lifecycle import Lifecycle, detach_keys
 from kist.container.logs import read_logs
 from kist.container.machine import ExecState, Machine
+from kist.container.stats import Sampling
 from kist.logs.reader import LogOptions
 from kist.model.config import ExecConfig, HostConfig
 from kist.model.container import ContainerRecord
 from kist.model.errors import Conflict, InvalidParameter, KistError
+from kist.model.usage import Usage
 from kist.runtime.supervisor import AttachClient, WaitClient
 from kist.snapshot.base import tree_usage
 
@@ -26,6 +29,7 @@ from kist.snapshot.base import tree_usage
 class ContainerService:
     def __init__(self, engine: Engine, lifecycle: Lifecycle, execs: Execs) -> None:
         self._engine, self._lifecycle, self._execs = engine, lifecycle, execs
+        self._sampling = Sampling(engine)
 
     def _find(self, name: str) -> Machine:
         return self._engine.index.find(name)
@@ -35,6 +39,17 @@ class ContainerService:
 
     def all(self) -> list[ContainerRecord]:
         return [machine.record for machine in self._engine.index.all()]
+
+    def link_names(self) -> dict[str, list[str]]:
+        """All names of containers that others are linked to, by id."""
+        return self._engine.index.link_names()
+
+    def links(self, name: str) -> list[str] | None:
+        """HostConfig.Links as inspect shows them."""
+        return links.shown(self._engine.index, self._find(name).record)
+
+    def unlink(self, name: str) -> None:
+        self._lifecycle.unlink(self._find(name), name)
 
     def exec_ids(self, name: str) -> list[str]:
         """Of execs that have not ended; a container that has ended has none."""
@@ -108,8 +123,18 @@ class ContainerService:
         self._lifecycle.resize(self._find(name), height, width)
 
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]:
-        found = processes.top(self._engine, self._find(name), arguments)
+        machine = self._find(name)
+        found = processes.top(self._engine, machine, arguments)
+        self._engine.emit(machine, "top")
         return list(found.titles), [list(row) for row in found.processes]
+
+    async def usage(self, name: str) -> Usage | None:
+        """What it uses now; None when it does not run."""
+        return await self._sampling.now(self._find(name))
+
+    def usages(self, name: str) -> AsyncIterator[Usage | None]:
+        """The same again and again, at once and then every second, until it is removed."""
+        return self._sampling.follow(self._find(name))
 
     def logs(self, name: str, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
         return read_logs(self._engine, self._find(name), options, follow)
@@ -143,21 +168,35 @@ class ContainerService:
             raise Conflict(f"container {name} is restarting, wait until the container is running")
         return machine.record.config.tty
 
-    def attach(
-        self, name: str, descriptor: int, *, stdin: bool, stdout: bool, stderr: bool, keys: str, leftover: bytes
+    async def attach(
+        self,
+        name: str,
+        descriptor: int,
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        keys: str,
+        leftover: bytes,
+        past: bool = False,
+        multiplexed: bool = True,
     ) -> None:
+        """Takes a connection over. `past`: the log comes first, and this returns when that is sent."""
         machine = self._find(name)
         config = machine.record.config
         client = AttachClient(
             descriptor=descriptor,
-            multiplexed=not config.tty,
+            multiplexed=multiplexed and not config.tty,
             stdin=stdin and config.open_stdin,
             stdout=stdout,
             stderr=stderr,
             detach_keys=detach_keys(keys),
             leftover=leftover,
         )
-        self._lifecycle.attach(machine, client)
+        if past:
+            await attach_with_past(self._engine, self._lifecycle, machine, client)
+        else:
+            self._lifecycle.attach(machine, client)
 
     # --- execs ---
 

@@ -47,6 +47,8 @@ async def update(engine: Engine, machine: Machine, asked: HostConfig) -> tuple[s
 def _apply(engine: Engine, machine: Machine, host: HostConfig) -> None:
     if machine.state.alive:
         limits.apply(engine.layout, engine.cgroup(machine), spec.limits_of(host))
+        if host.memory and machine.handle is not None and not machine.handle.closed:
+            machine.handle.send({"command": "watch_oom"})  # which it does already where it began with a limit
 
 
 def _reason(error: OSError | KistError) -> str:

@@ -16,17 +16,21 @@ import msgspec
 
 from kist.api.absent import add_absent
 from kist.api.app import App
+from kist.api.archive import FileRoutes
 from kist.api.containers import ContainerRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
 from kist.api.networks import NetworkRoutes
+from kist.api.stats import StatsRoutes
 from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
+from kist.container.cdi import Registry
 from kist.container.create import Created, CreateRequest
-from kist.container.engine import Defaults, Engine
+from kist.container.engine import Defaults, Engine, Runtimes
 from kist.container.events import EventBus
 from kist.container.execs import Execs
+from kist.container.files import ContainerFiles
 from kist.container.index import Index
 from kist.container.lifecycle import Lifecycle
 from kist.container.logging import check_log_config, check_log_driver
@@ -46,6 +50,7 @@ from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, Log
 from kist.model.errors import InvalidParameter, KistError
 from kist.network.service import BridgeSettings, NetworkService
 from kist.runtime import seccomp, spec
+from kist.runtime.launch import ForeignRuntime
 from kist.runtime.supervisor import Supervisor
 from kist.settings.load import Settings
 from kist.settings.options import OPTIONS
@@ -116,6 +121,8 @@ class Daemon:
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
+            cdi=Registry(settings.words("cdi-spec-dir")),
+            runtimes=runtimes(settings),
         )
         images.users = self._users_of_image
         volumes.users = self._users_of_volume
@@ -240,6 +247,7 @@ class Daemon:
         self.engine.host = msgspec.structs.replace(
             self.engine.host, default_shm_size=settings.number("default-shm-size")
         )
+        self.engine.runtimes = runtimes(settings)
         attributes = {option.json_key: _told(settings.options[option.name]) for option in OPTIONS if option.reload}
         self.events.emit("daemon", "reload", self._instance.id, {"name": os.uname().nodename, **attributes})
 
@@ -279,7 +287,9 @@ class Daemon:
             cgroup2=self.engine.layout.is_v2,
             default_network=self.engine.networks.default_mode,
         ).add_to(router)
+        StatsRoutes(containers).add_to(router)
         ExecRoutes(containers).add_to(router)
+        FileRoutes(ContainerFiles(self.engine)).add_to(router)
         ImageRoutes(
             self.engine.images,
             self.transfer,
@@ -323,12 +333,23 @@ class Daemon:
         return self.containers.logs(name, LogOptions(**options), follow)
 
 
+def runtimes(settings: Settings) -> Runtimes:
+    """Those that --add-runtime and daemon.json name."""
+    given = settings.options["add-runtime"]
+    return Runtimes(
+        {name: ForeignRuntime(name, one["path"], tuple(one["runtimeArgs"])) for name, one in given.items()},
+        settings.text("default-runtime"),
+    )
+
+
 def _told(value: object) -> str:
     """A setting as the event of a reload has it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return json.dumps(value, separators=(",", ":"))
+    if isinstance(value, dict) and any(isinstance(one, dict) for one in value.values()):
+        return " ".join(f"{name}:{value[name]['path']}" for name in sorted(value))
     if isinstance(value, dict):
         return f"map[{' '.join(f'{key}:{str(value[key]).lower()}' for key in sorted(value))}]"
     return str(value)

@@ -110,10 +110,18 @@ def _os_release() -> dict[str, str]:
     return found
 
 
+def _runtimes(engine: Engine) -> dict[str, Any]:
+    return {
+        name: {"path": one.path, **({"runtimeArgs": list(one.args)} if one.args else {})}
+        for name, one in engine.runtimes.foreign.items()
+    }
+
+
 def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
     """The answer of /info. What this engine does not have is there with Docker's value for `none`."""
     states = [machine.state for machine in engine.index.all()]
     release, limits = _os_release(), engine.limits
+    devices, problems = engine.cdi.devices()
     running = sum(state.alive and not state.paused for state in states)
     paused = sum(state.paused for state in states)
     return {
@@ -162,8 +170,8 @@ def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
         "Labels": list(settings.words("label")),
         "ExperimentalBuild": settings.flag("experimental"),
         "ServerVersion": ENGINE_VERSION,
-        "Runtimes": {"kist": {"path": "kist"}},
-        "DefaultRuntime": "kist",
+        "Runtimes": {"kist": {"path": "kist"}, **_runtimes(engine)},
+        "DefaultRuntime": engine.runtimes.default,
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
                   "RemoteManagers": None},
         "LiveRestoreEnabled": True,
@@ -175,6 +183,7 @@ def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
         "InitCommit": {"ID": ""},
         "SecurityOptions": [f"name=seccomp,profile={engine.defaults.seccomp_profile}", "name=cgroupns",
                             *(["name=no-new-privileges"] if engine.host.no_new_privileges else [])],
-        "CDISpecDirs": [],
-        "Warnings": None,
+        "CDISpecDirs": list(engine.cdi.directories),
+        **({"DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in sorted(devices)]} if devices else {}),
+        "Warnings": problems or None,
     }  # fmt: skip

@@ -110,11 +110,11 @@ def below(layout: Layout, parent: str, name: str, *, systemd: bool) -> str:
     it does not know; it cannot where a child hands them down, which the group between does. `systemd`: `a-b.slice` is
     `a.slice/a-b.slice` (systemd.slice(5)).
     """
-    path = parent.strip("/")
+    path = os.path.normpath(f"/{parent}").strip("/")  # no `..` leads out of the hierarchy
     if systemd and path.endswith(".slice") and "/" not in path:
         words = path.removesuffix(".slice").split("-")
         path = "/".join("-".join(words[: count + 1]) + ".slice" for count in range(len(words)))
-    return f"{path}/{SHARED}/{name}" if layout.is_v2 else f"{path}/{name}"
+    return (f"{path}/{SHARED}/{name}" if layout.is_v2 else f"{path}/{name}").lstrip("/")
 
 
 def make_with_controllers(layout: Layout, name: str) -> None:
@@ -323,6 +323,26 @@ def _remove_tree(directory: str) -> bool:
         return True
     except OSError:
         return False
+
+
+def watch_oom(layout: Layout, name: str) -> int:
+    """A descriptor that tells when a group runs out of memory; readable on v1 (an eventfd, cgroup-v1/memory.rst
+    section 10), with an exception (EPOLLPRI) on v2, where memory.events has changed. Raises OSError.
+    """
+    if layout.is_v2:
+        return os.open(f"{layout.unified}/{name}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
+    directory = layout.path("memory", name)
+    told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            write(f"{directory}/cgroup.event_control", f"{told} {control}")
+        finally:
+            os.close(control)
+    except BaseException:
+        os.close(told)
+        raise
+    return told
 
 
 def oom_kills(layout: Layout, name: str) -> int:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import _signal
 import errno
-import fcntl
 import os
 import resource
 import signal
 
 from kist.kernel.const import (
-    F_ADD_SEALS,
-    F_SEAL_GROW,
-    F_SEAL_SEAL,
-    F_SEAL_SHRINK,
-    F_SEAL_WRITE,
     KEYCTL_JOIN_SESSION_KEYRING,
-    MFD_ALLOW_SEALING,
-    MFD_CLOEXEC,
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
@@ -161,25 +153,3 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
             f"cannot raise {name} to {soft}:{hard}: the limit of the engine is {now[0]}:{now[1]}",
             "setrlimit",
         ) from error
-
-
-def sealed_interpreter() -> int:
-    """A memfd with a copy of the running interpreter that nobody can write any more. Raises OSError.
-
-    What enters a container runs from it, so that /proc/self/exe seen from inside is never a writable file of the
-    host (CVE-2019-5736).
-    """
-    memory = os.memfd_create("kist-python", MFD_CLOEXEC | MFD_ALLOW_SEALING)
-    source = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        left = os.fstat(source).st_size
-        while left:
-            left -= os.sendfile(memory, source, None, left)
-        os.fchmod(memory, 0o500)
-        fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
-    except OSError:
-        os.close(memory)
-        raise
-    finally:
-        os.close(source)
-    return memory

@@ -116,6 +116,10 @@ class JsonFileWriter:
         if run < len(body):
             self._append(stream, body[run:])
 
+    def unwritten(self) -> list[tuple[bytes, bytes]]:
+        """What has no newline yet, by stream."""
+        return list(self._rests.items())
+
     def flush(self) -> None:
         """Writes what has no newline yet; at the end of the container."""
         for stream, rest in self._rests.items():
@@ -180,6 +184,10 @@ class NullWriter:
 
     def write(self, stream: bytes, data: bytes) -> None:
         """Nothing is kept."""
+
+    def unwritten(self) -> list[tuple[bytes, bytes]]:
+        """Nothing waits to be kept."""
+        return []
 
     def flush(self) -> None:
         """Nothing is held."""

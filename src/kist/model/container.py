@@ -80,6 +80,14 @@ class MountPoint(msgspec.Struct, frozen=True):
     copy_up: bool = False  # an empty volume is filled from the image once
 
 
+class LinkedContainer(msgspec.Struct, frozen=True):
+    """A container that another one was linked to (--link): known inside that one by `alias`."""
+
+    id: str
+    name: str  # when the link was made: for who asks when it is gone
+    alias: str
+
+
 class ContainerRecord(msgspec.Struct, frozen=True):
     """Everything the store keeps of a container (one row). Paths are absolute."""
 
@@ -104,3 +112,4 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     manually_stopped: bool = False
     platform: str = "linux"
     removing: bool = False
+    links: tuple[LinkedContainer, ...] = ()

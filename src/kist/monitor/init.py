@@ -14,23 +14,32 @@ from kist.kernel import process
 from kist.monitor.operations import Context, Operation, decode
 
 
-def run(plan: int, context: Context, stdio: tuple[int, int, int]) -> None:
-    """Never returns: the process becomes the container's, or ends with status 1 after telling why."""
+def run(plan: int | list[Operation], context: Context, stdio: tuple[int, int, int]) -> None:
+    """Never returns: the process becomes the container's, or ends with status 1 after telling why.
+
+    `plan` is a descriptor, for a process that comes of one which must not have it in memory.
+    """
     current: Operation | None = None
     try:
         process.set_dumpable(False)  # or the container's own could read these descriptors in /proc (CVE-2016-9962)
-        keep = {plan, *stdio, *context.descriptors()}
+        keep = {*stdio, *context.descriptors()}
+        if isinstance(plan, int):
+            keep.add(plan)
         process.close_all_but(keep)
         os.umask(0)  # what is made here has the mode that is asked for
         for target, descriptor in enumerate(stdio):
             if descriptor >= 0:
                 os.dup2(descriptor, target)
-        for operation in decode(json.loads(os.pread(plan, os.fstat(plan).st_size, 0))):
+        for operation in _read(plan) if isinstance(plan, int) else plan:
             current = operation
             operation.execute(context)
     except BaseException as error:
         tell(context.sync, current.describe() if current else "take over the streams", context.problem, error)
     os._exit(1)
+
+
+def _read(plan: int) -> list[Operation]:
+    return decode(json.loads(os.pread(plan, os.fstat(plan).st_size, 0)))
 
 
 def tell(sync: socket.socket | None, operation: str, problem: str, error: BaseException) -> None:

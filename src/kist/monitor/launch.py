@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kist.kernel import cgroup, const, ns, pidfd, process, rtnetlink
@@ -72,10 +73,21 @@ class Failed(Exception):
         self.init = -1  # pidfd of a killed init that its parent has to reap
 
 
-def start(config: dict[str, Any], before: list[Any], plan: int, context: Context, ends: Ends) -> Started:
+Station = Callable[[bytes, int, socket.socket], bool]  # (what init says, its pid, the wire to it)
+
+
+def start(
+    config: dict[str, Any],
+    before: list[Any],
+    plan: int | list[Operation],
+    context: Context,
+    ends: Ends,
+    station: Station | None = None,
+) -> Started:
     """Carries out what is to be done outside, clones init as the caller's sibling, and waits until the program runs.
 
-    `plan` is a descriptor that only init reads. Raises Failed.
+    `plan` is a descriptor that only init reads, or the operations. With a `station` init is the caller's own child and
+    may stop on its way and say so: it answers then, and True lets this return. Raises Failed.
     """
     early, late = _split(decode(before))
     _execute(early, context)
@@ -90,8 +102,10 @@ def start(config: dict[str, Any], before: list[Any], plan: int, context: Context
             descriptor = os.open(config["pid_namespace"], os.O_RDONLY | os.O_CLOEXEC)
             ns.setns(descriptor, const.CLONE_NEWPID)
             os.close(descriptor)
-        flags = config["clone_flags"] | const.CLONE_PARENT
-        pid, handle = ns.clone(flags, cgroup_fd=group, exit_signal=0)
+        flags, number = config["clone_flags"] | const.CLONE_PARENT, 0
+        if station is not None:
+            flags, number = config["clone_flags"], signal.SIGCHLD
+        pid, handle = ns.clone(flags, cgroup_fd=group, exit_signal=number)
     except OSError as error:
         raise Failed(report("clone", error)) from error
     finally:
@@ -108,7 +122,7 @@ def start(config: dict[str, Any], before: list[Any], plan: int, context: Context
         _execute(late, context)
         if before:  # init waits for it only then, and an unread message would break the wire
             ours.send(b"go")
-        console = _await_exec(ours)
+        console = _await_exec(ours, pid, station)
     except (Failed, OSError) as error:
         _kill(handle)
         failed = error if isinstance(error, Failed) else Failed(report("start", error))
@@ -152,7 +166,7 @@ def report(operation: str, error: OSError) -> Message:
     return {"operation": operation, "errno": error.errno or 0, "message": words, "problem": ""}
 
 
-def _await_exec(sync: socket.socket) -> int:
+def _await_exec(sync: socket.socket, pid: int, station: Station | None) -> int:
     """Reads what init says until its end closes, which execve(2) does. The terminal's master, or -1."""
     console = -1
     while True:
@@ -164,7 +178,7 @@ def _await_exec(sync: socket.socket) -> int:
             if console >= 0:
                 os.close(console)
             raise Failed(parse_failure(data))
-        elif not data:
+        elif not data or (station is not None and station(data, pid, sync)):
             return console
 
 
@@ -182,12 +196,13 @@ def _kill(handle: int) -> None:
 
 def start_exec(
     config: dict[str, Any],
-    plan: int,
+    plan: int | list[Operation],
     layout: cgroup.Layout,
     name: str,
     init_pidfd: int,
     ends: Ends,
     nofile: tuple[int, int],
+    preserved: int = 0,
 ) -> tuple[int, socket.socket]:
     """Forks into the namespaces of a container: (pid of the helper to reap, wire on which pid and failures come).
 
@@ -203,7 +218,7 @@ def start_exec(
         ends.close_child()
         return helper, ours
     context = Context(layout, name)
-    context.sync = theirs
+    context.sync, context.preserved = theirs, preserved
     try:
         ours.close()
         process.set_dumpable(False)  # before anything of the container's can see this process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 
-READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+READ, WRITE, EXCEPTION = select.EPOLLIN, select.EPOLLOUT, select.EPOLLPRI
 GONE = select.EPOLLHUP | select.EPOLLERR
 Handler = Callable[[int], object]
 

@@ -17,8 +17,8 @@ from collections import deque
 from kist.kernel import cgroup
 from kist.kernel.process import raise_descriptor_limit, set_name
 from kist.logs.writer import JsonFileWriter, NullWriter
-from kist.monitor import launch, starter
-from kist.monitor.loop import READ, Loop
+from kist.monitor import foreign, launch, starter
+from kist.monitor.loop import EXCEPTION, READ, Loop
 from kist.monitor.protocol import LOST, VERSION, Closed, Message, Receiver, send
 from kist.monitor.starter import write_file
 from kist.monitor.streams import Client, Streams
@@ -82,7 +82,7 @@ class Exec:
         self._doomed = False
         self._helper = 0
         config = request["config"]
-        self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None)
+        self.streams = Streams(monitor.loop, None, self._output_ended, lambda: None, self._detached)
         self._client = client
         self._config = config
         self._console = -1
@@ -91,14 +91,24 @@ class Exec:
             self._ends = launch.make_pipes(config["stdin"], config["stdout"], config["stderr"])
             self._ends.give_to(*monitor.stream_owner)
         try:
-            self._helper, self._sync = launch.start_exec(
-                config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends, monitor.nofile
-            )
+            if monitor.runtime is not None:
+                self._helper, self._sync = foreign.start_exec(
+                    monitor.runtime, request, plan, self._ends, monitor.init_pid
+                )
+            else:
+                self._helper, self._sync = launch.start_exec(
+                    config, plan, monitor.layout, monitor.cgroup, monitor.init_pidfd, self._ends, monitor.nofile
+                )
         except OSError:
             self._ends.close_child()
             self._ends.close_ours()
             raise
         monitor.loop.watch(self._sync.fileno(), READ, lambda events: self._hear())
+
+    @property
+    def deciding(self) -> bool:
+        """Whether it is not known yet what it has come to: a child that ends now may be its own."""
+        return self._helper != 0
 
     def _hear(self) -> None:
         data, descriptors, _, _ = socket.recv_fds(self._sync, 1 << 16, 1)
@@ -118,6 +128,7 @@ class Exec:
         self._monitor.loop.forget(self._sync.fileno())
         self._sync.close()
         os.waitpid(self._helper, 0)
+        self._helper = 0
         if self._failure is not None or not self.pid:
             failure = self._failure or {"operation": "exec", "errno": 0, "message": "the helper died", "problem": ""}
             self._monitor.tell({"event": "exec_failed", "id": self.id, **failure})
@@ -170,6 +181,9 @@ class Exec:
         self.streams.finish()
         self._monitor.exec_over(self, None if failed else code)
 
+    def _detached(self) -> None:
+        self._monitor.tell({"event": "exec_detached", "id": self.id})
+
     def _output_ended(self) -> None:
         """All its streams are closed; the process may live on."""
 
@@ -198,14 +212,21 @@ class Monitor:
         self._execs: dict[str, Exec] = {}
         self._ended_execs: deque[Message] = deque(maxlen=_ENDED_EXECS)
         self._released = False
+        self.runtime: foreign.Runtime | None = None
         rest = iter(descriptors)
         kept = {name: next(rest) for name in handed["handed"]}
         self.init_pidfd = kept.get("init", -1)
+        self._oom_watch = -1
+        self._oom_kills = 0
+        if self._config["runtime"]:
+            self.runtime = foreign.Runtime(**self._config["runtime"])
         log = self._config["log"]
         self._log: JsonFileWriter | NullWriter = NullWriter()
         if "log" in kept:
             self._log = JsonFileWriter(log["path"], log["max_size"], log["max_files"], log["attrs"], kept["log"])
-        self.streams = Streams(self.loop, self._log, lambda: None, lambda: None)
+        self.streams = Streams(
+            self.loop, self._log, lambda: None, lambda: None, lambda: self.tell({"event": "detached"})
+        )
         for spec in handed["clients"]:
             self._attach(spec, [next(rest)])
         for spec in handed["waiters"]:
@@ -220,12 +241,16 @@ class Monitor:
     def _take_over(self, kept: dict[str, int]) -> None:
         """The container runs: its streams and its end are this process's from here on."""
         once = self._config["stdin_once"]
+        if self.runtime is not None:
+            self.loop.watch(foreign.hear_of_children(), READ, lambda events: self._reap_strays())
         if "console" in kept:
             self.streams.use_terminal(kept["console"], stdin=self._config["open_stdin"], stdin_once=once)
         else:
             ends = [kept.get(name, -1) for name in ("stdin", "stdout", "stderr")]
             self.streams.use_pipes(ends[0], ends[1], ends[2], stdin_once=once)
         self.loop.watch(self.init_pidfd, READ, lambda events: self._exited())
+        if self._config["watch_oom"]:
+            self._watch_oom({}, [])
         if self._listener is not None:
             self._listener.listen(4)  # once more: from now on the kernel names this process to who connects
             self.loop.watch(self._listener.fileno(), READ, lambda events: self._accept())
@@ -238,6 +263,8 @@ class Monitor:
             os.close(self.init_pidfd)
             self.init_pidfd = -1
         self._remove_cgroup()
+        if self.runtime is not None:
+            self.runtime.delete()
         if self._listener is not None:
             self._listener.close()
             os.unlink(f"{self._config['run_dir']}/monitor.sock")
@@ -266,6 +293,11 @@ class Monitor:
         self.tell({"event": "hello", "version": VERSION, "monitor": os.getpid(), **self._state,
                    "execs": [*running, *self._ended_execs]}, self._handles())  # fmt: skip
 
+    @property
+    def init_pid(self) -> int:
+        """0 when there was none."""
+        return int(self._state.get("pid", 0))
+
     def _handles(self) -> list[int]:
         return [self.init_pidfd] if self.init_pidfd >= 0 else []
 
@@ -275,6 +307,7 @@ class Monitor:
             self._connection.close()
             self._receiver.close()
             self._connection = None
+            self.streams.drop_held()
 
     def tell(self, message: Message, descriptors: list[int] | None = None) -> None:
         """To kistd, if there is one; it learns the same from the greeting when there is none now."""
@@ -298,12 +331,15 @@ class Monitor:
     def handle(self, message: Message, descriptors: list[int]) -> None:
         commands = {
             "attach": self._attach,
+            "let_go": self._let_go,
             "wait": self._wait,
             "resize": self._resize,
+            "signal": self._signal,
             "exec": self._exec,
             "exec_resize": self._exec_resize,
             "exec_kill": self._exec_kill,
             "close_clients": self._close_clients,
+            "watch_oom": self._watch_oom,
             "release": self._release,
         }
         command = commands.get(message["command"])
@@ -319,13 +355,50 @@ class Monitor:
 
     # --- the life of the container ---
 
+    def _watch_oom(self, message: Message, descriptors: list[int]) -> None:
+        """From now on kistd hears of every time that the container runs into its limit. Asked for by a limit."""
+        if self._oom_watch >= 0 or self.init_pidfd < 0:
+            return
+        try:
+            self._oom_watch = cgroup.watch_oom(self.layout, self.cgroup)
+            self._oom_kills = cgroup.oom_kills(self.layout, self.cgroup)
+        except OSError as error:
+            self.tell({"event": "warning", "message": f"watch for lack of memory: {error}"})
+            return
+        self.loop.watch(self._oom_watch, EXCEPTION if self.layout.is_v2 else READ, lambda events: self._out_of_memory())
+
+    def _out_of_memory(self) -> None:
+        """On v1 it is told before the kernel has killed, or when it may not; on v2 other counters change too."""
+        if self.layout.is_v2:
+            os.pread(self._oom_watch, 1, 0)  # or it stays ready
+            kills = cgroup.oom_kills(self.layout, self.cgroup)
+            if kills <= self._oom_kills:
+                return
+            self._oom_kills = kills
+        else:
+            try:
+                os.eventfd_read(self._oom_watch)
+            except BlockingIOError:
+                return
+        self._state = self._state | {"oom": True}
+        self.tell({"event": "oom"})
+
+    def _forget_oom(self) -> None:
+        """The last news, and none when the group goes, which the kernel tells there too."""
+        if self._oom_watch >= 0:
+            self._out_of_memory()
+            self.loop.forget(self._oom_watch)
+            os.close(self._oom_watch)
+            self._oom_watch = -1
+
     def _exited(self) -> None:
         result = os.waitid(os.P_PIDFD, self.init_pidfd, os.WEXITED)
         assert result is not None
         self.loop.forget(self.init_pidfd)
         os.close(self.init_pidfd)
         self.init_pidfd = -1
-        oom = cgroup.oom_kills(self.layout, self.cgroup) > 0
+        self._forget_oom()
+        oom = self._state.get("oom", False) or cgroup.oom_kills(self.layout, self.cgroup) > 0
         if self._config["shares_pids"]:  # no namespace of its own that would take its other processes along
             cgroup.kill(self.layout, self.cgroup)
         self.streams.drain()
@@ -344,6 +417,8 @@ class Monitor:
             write_file(self._config["run_dir"], "exit", self._state)
         except OSError:
             pass  # a full disk: kistd hears of it now, or from the greeting, for this process stays until it has
+        if self.runtime is not None:
+            self.runtime.delete()
         self.tell({"event": "exited", **self._state})
         self.streams.finish()
         for waiter in [waiter for waiter in self._waiters if not waiter.removed]:
@@ -378,10 +453,15 @@ class Monitor:
 
     def _attach(self, message: Message, descriptors: list[int]) -> None:
         client = _client(message, descriptors[0])
+        if client.held:
+            self.tell({"event": "held", "id": client.held, "time": time.time_ns()})
         if self._state["status"] == "exited":
             client.close()
             return
         self.streams.attach(client)
+
+    def _let_go(self, message: Message, descriptors: list[int]) -> None:
+        self.streams.let_go(message["id"])
 
     def _wait(self, message: Message, descriptors: list[int]) -> None:
         waiter = Waiter(socket.socket(fileno=descriptors[0]), message["removed"])
@@ -403,6 +483,18 @@ class Monitor:
             self.streams.resize(message["height"], message["width"])
         except OSError as error:
             self.tell({"event": "warning", "message": f"resize: {error}"})
+
+    def _signal(self, message: Message, descriptors: list[int]) -> None:
+        """Of a container of another runtime, whose first process may not be what the signal is for."""
+        if self.runtime is not None and self.init_pidfd >= 0:
+            problem = self.runtime.kill(message["signal"])
+            if problem:
+                self.tell({"event": "warning", "message": f"signal {message['signal']}: {problem}"})
+
+    def _reap_strays(self) -> None:
+        """Children that came here because their parents ended; whose end somebody waits for is left alone."""
+        if not any(one.deciding for one in self._execs.values()):
+            foreign.reap_all_but({self.init_pid, *(one.pid for one in self._execs.values())})
 
     def _exec(self, message: Message, descriptors: list[int]) -> None:
         plan, *rest = descriptors
@@ -473,4 +565,5 @@ def _client(message: Message, descriptor: int) -> Client:
         stderr=message["stderr"],
         detach_keys=base64.b64decode(message["detach_keys"]),
         leftover=base64.b64decode(message["leftover"]),
+        held=message.get("held", ""),
     )

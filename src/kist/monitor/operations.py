@@ -38,10 +38,13 @@ class Context:
         self.problem = ""  # what an operation has to say about its failure beyond the errno
         self._directory: tuple[str, int] = ("", -1)
         self.mask = -1  # the empty file system over a masked directory, to be shown over the next
+        self.preserved = 0  # descriptors from 3 on that are the program's
+        self.listener = -1  # of a runtime command, where init waits to be let go
 
     def descriptors(self) -> list[int]:
         """What this process still needs, of all that it inherited."""
-        found = [self.root] if self.root >= 0 else []
+        found = [one for one in (self.root, self.listener) if one >= 0]
+        found += range(3, 3 + self.preserved)
         if self.sync is not None:
             found.append(self.sync.fileno())
         if self.route is not None:
@@ -427,7 +430,8 @@ class MountCgroups(NamedTuple):
 class BindInside(NamedTuple):
     """A part of the host's tree at a path of the container. `attributes` MOUNT_ATTR_*, `propagation` MS_*.
 
-    `inside` is a path below the source, which others may write to: no link in it leads out of the source.
+    `inside` is a path below the source, which others may write to: no link in it leads out of the source. With
+    `namespace`, a mount namespace's file, the source is a path of that namespace.
     """
 
     source: str
@@ -437,9 +441,11 @@ class BindInside(NamedTuple):
     attributes_recursive: bool
     propagation: int
     inside: str = ""
+    namespace: str = ""
 
     def describe(self) -> str:
-        return f"bind {self.source} at {self.target}"
+        where = f" of {self.namespace}" if self.namespace else ""
+        return f"bind {self.source}{where} at {self.target}"
 
     def execute(self, context: Context) -> None:
         tree = self._clone(const.OPEN_TREE_CLONE | (const.AT_RECURSIVE if self.recursive else 0))
@@ -461,6 +467,8 @@ class BindInside(NamedTuple):
             os.close(tree)
 
     def _clone(self, flags: int) -> int:
+        if self.namespace:
+            return _clone_elsewhere(self.namespace, self.source, flags)
         if not self.inside:
             return mount.open_tree(self.source, flags)
         whole = os.open(self.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -472,6 +480,24 @@ class BindInside(NamedTuple):
             return mount.open_tree("", flags | const.AT_EMPTY_PATH, part)
         finally:
             os.close(part)
+
+
+def _clone_elsewhere(namespace: str, source: str, flags: int) -> int:
+    """A copy of a mount of another mount namespace: the kernel makes it only there. setns(2) changes root and place."""
+    paths = ("/", ".", "/proc/self/ns/mnt", namespace)
+    root, here, own, other = (os.open(one, os.O_RDONLY | os.O_CLOEXEC) for one in paths)
+    try:
+        ns.setns(other, const.CLONE_NEWNS)
+        try:
+            return mount.open_tree(source, flags | const.AT_SYMLINK_NOFOLLOW)
+        finally:
+            ns.setns(own, const.CLONE_NEWNS)
+            os.fchdir(root)
+            os.chroot(".")
+            os.fchdir(here)
+    finally:
+        for descriptor in (root, here, own, other):
+            os.close(descriptor)
 
 
 class MakeDevice(NamedTuple):
@@ -941,7 +967,7 @@ class Execute(NamedTuple):
         executable = os.fsencode(context.executable)
         program = base64.b64decode(self.program)
         process.reset_inherited_state()
-        process.close_on_exec_from(3)
+        process.close_on_exec_from(3 + context.preserved)
         if program:
             seccomp.load(program, self.flags)
         try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from kist.kernel import cgroup, process
 from kist.logs.writer import open_log
-from kist.monitor import launch, protocol
+from kist.monitor import foreign, launch, protocol
 from kist.monitor.operations import Context
 from kist.monitor.protocol import Message
 
@@ -25,7 +25,10 @@ from kist.monitor.protocol import Message
 HANDED = ("connection", "listener", "init", "log", "stdin", "stdout", "stderr", "console")
 
 
-KEPT_SETTINGS = ("cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner")
+KEPT_SETTINGS = (
+    "cgroup", "run_dir", "shares_pids", "open_stdin", "stdin_once", "log", "owner", "watch_oom", "runtime"
+)  # fmt: skip
+_REAPER = b"reaper"
 
 
 def start(wire: socket.socket, layout: cgroup.Layout) -> tuple[int, tuple[Message, list[int]] | None]:
@@ -44,6 +47,10 @@ def start(wire: socket.socket, layout: cgroup.Layout) -> tuple[int, tuple[Messag
     theirs.close()
     try:
         body, descriptors = protocol.receive_frame(ours)
+        if body == _REAPER:  # a foreign runtime's init becomes a child of the monitor when the runtime ends
+            process.set_child_subreaper()
+            ours.send(b"y")
+            body, descriptors = protocol.receive_frame(ours)
         return pid, (marshal.loads(body), descriptors)
     except (protocol.Closed, OSError):
         return pid, None
@@ -78,6 +85,9 @@ def _start(
     try:
         kept["listener"] = _listen(config["run_dir"])
         kept["log"] = open_log(config["log"]["path"]) if config["log"]["path"] else -1
+        if config["runtime"]:
+            protocol.send_frame(monitor, _REAPER, [])
+            monitor.recv(1)
         started = _launch(config, request["before"], plan, Context(layout, config["cgroup"]), kept)
     except launch.Failed as failure:
         state: Message = {"status": "failed", **failure.report}
@@ -109,7 +119,10 @@ def _launch(
         ends = launch.make_pipes(config["open_stdin"], True, True)
         ends.give_to(*config["owner"])
     try:
-        started = launch.start(config, before, plan, context, ends)
+        if config["runtime"]:
+            started = foreign.start(config, plan, context, ends)
+        else:
+            started = launch.start(config, before, plan, context, ends)
     except launch.Failed:
         ends.close_ours()
         raise

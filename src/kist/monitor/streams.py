@@ -26,6 +26,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 class Sink(Protocol):
     def write(self, stream: bytes, data: bytes) -> None: ...
     def flush(self) -> None: ...
+    def unwritten(self) -> list[tuple[bytes, bytes]]: ...
 
 
 class Client:
@@ -41,6 +42,7 @@ class Client:
         stderr: bool,
         detach_keys: bytes,
         leftover: bytes,
+        held: str = "",
     ) -> None:
         connection.setblocking(False)
         self.connection = connection
@@ -50,6 +52,7 @@ class Client:
         self.leftover = leftover
         self.detach = DetachKeys(detach_keys)
         self.closing = False  # no more will come: close when all is written
+        self.held = held  # gets nothing before kistd, which sends past output first, lets go of this name
         self._pending: deque[bytes | memoryview] = deque()
         self._size = 0
         self._spill = -1
@@ -57,6 +60,7 @@ class Client:
 
     @property
     def behind(self) -> bool:
+        """There is something to write."""
         return bool(self._pending) or self._spill_read < self._spill_end
 
     def queue(self, stream: int, data: bytes) -> None:
@@ -83,7 +87,7 @@ class Client:
 
     def flush(self) -> None:
         """Writes what the connection takes. Raises OSError when it is broken; BlockingIOError never leaves."""
-        while True:
+        while not self.held:
             while self._pending:
                 first = self._pending[0]
                 try:
@@ -147,11 +151,16 @@ class Streams:
     """Moves bytes. `on_detached` hears of a client that typed its detach keys, `on_output_end` of the last output."""
 
     def __init__(
-        self, loop: Loop, sink: Sink | None, on_output_end: Callable[[], None], on_idle: Callable[[], None]
+        self,
+        loop: Loop,
+        sink: Sink | None,
+        on_output_end: Callable[[], None],
+        on_idle: Callable[[], None],
+        on_detached: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._sink = sink
-        self._on_output_end, self._on_idle = on_output_end, on_idle
+        self._on_output_end, self._on_idle, self._on_detached = on_output_end, on_idle, on_detached
         self._outputs: dict[int, int] = {}  # descriptor -> STDOUT or STDERR
         self._input = -1
         self._tty = False
@@ -260,6 +269,11 @@ class Streams:
 
     def attach(self, client: Client) -> None:
         self._clients[client.connection.fileno()] = client
+        if client.held and self._sink is not None:  # what is no whole line yet is not in the log
+            for stream, rest in self._sink.unwritten():
+                number = STDERR if stream == b"stderr" else STDOUT
+                if rest and client.wants[number]:
+                    client.queue(number, rest)
         if client.leftover:
             data, client.leftover = client.leftover, b""
             if not self._typed(client, data):
@@ -270,7 +284,7 @@ class Streams:
         descriptor = client.connection.fileno()
         if descriptor not in self._clients:
             return
-        events = WRITE if client.behind else 0
+        events = WRITE if client.behind and not client.held else 0
         if client.stdin and not self._input_pending:
             events |= READ
         elif not client.stdin and not client.closing:
@@ -311,7 +325,8 @@ class Streams:
         client.stdin = False
         descriptor = client.connection.fileno()
         if descriptor in self._clients:
-            self._loop.watch(descriptor, WRITE if client.behind else 0, lambda ready: self._ready(client, ready))
+            events = WRITE if client.behind and not client.held else 0
+            self._loop.watch(descriptor, events, lambda ready: self._ready(client, ready))
 
     def _typed(self, client: Client, data: bytes) -> bool:
         """Input of a client on its way to the container. False when the client detached."""
@@ -320,6 +335,7 @@ class Streams:
             self._input_pending.append(memoryview(data))
             self._write_input()
         if detached:
+            self._on_detached()
             client.closing = True
             self._flush(client)
         return not detached
@@ -330,7 +346,7 @@ class Streams:
         except OSError:
             self._drop(client)
             return
-        if client.closing and not client.behind:
+        if client.closing and not client.behind and not client.held:
             self._drop(client)
         else:
             self._update(client)
@@ -350,6 +366,17 @@ class Streams:
             self._write_input()
         if not self._clients:
             self._on_idle()
+
+    def let_go(self, held: str) -> None:
+        """Past output is sent: what has come since follows."""
+        for client in [one for one in self._clients.values() if one.held == held]:
+            client.held = ""
+            self._flush(client)
+
+    def drop_held(self) -> None:
+        """Who was to send them past output is gone."""
+        for client in [one for one in self._clients.values() if one.held]:
+            self._drop(client)
 
     def drop_all(self) -> None:
         for client in list(self._clients.values()):

@@ -37,10 +37,10 @@ def _is_number(text: str) -> bool:
 
 def _number(text: str) -> int:
     """A user or group id, -1 when it is a name. Raises UnknownUser out of range."""
-    if not _is_number(text):
+    if not _is_number(text.removeprefix("-")):
         return -1
-    number = int(text)
-    if number > _HIGHEST:
+    number = int(text) if len(text) < 20 else _HIGHEST + 1
+    if not 0 <= number <= _HIGHEST:
         raise UnknownUser("uids and gids must be in range 0-2147483647")
     return number
 

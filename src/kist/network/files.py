@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 
 _DEFAULT_SERVERS = ("8.8.8.8", "8.8.4.4")
@@ -44,8 +45,16 @@ def _is_loopback(text: str) -> bool:
         return True
 
 
-def hosts(hostname: str, domainname: str, address: str, extra: Sequence[str], gateway: str) -> str:
-    """`extra` are `name:address` as --add-host has them; `host-gateway` is the bridge's address.
+def hosts(
+    hostname: str,
+    domainname: str,
+    address: str,
+    extra: Sequence[str],
+    gateway: str,
+    linked: Sequence[tuple[str, str]] = (),
+) -> str:
+    """`extra` are `name:address` as --add-host has them; `host-gateway` is the bridge's address. `linked` are the
+    addresses and names of --link.
 
     A name with dots, in one piece or with a domain, is there in full and by its first part.
     """
@@ -60,8 +69,19 @@ def hosts(hostname: str, domainname: str, address: str, extra: Sequence[str], ga
     for entry in extra:
         name, _, where = entry.partition(":")
         lines.append(f"{gateway if where == 'host-gateway' else where}\t{name}")
+    lines += [f"{where}\t{names}" for where, names in linked]
     if address:
         full = f"{hostname}.{domainname}" if domainname else hostname
         bare, dot, _ = full.partition(".")
         lines.append(f"{address}\t{full} {bare}" if dot else f"{address}\t{full}")
     return "\n".join(lines) + "\n"
+
+
+def with_address(text: str, name: str, address: str) -> str:
+    """A hosts file in which a line that begins with `name` has another address; the rest stays as it is."""
+    return re.sub(rf"^[^#\s]\S*(\t{re.escape(name)}(?=\s))", rf"{address}\1", text, flags=re.MULTILINE)
+
+
+def without_name(text: str, name: str) -> str:
+    """A hosts file without the lines that begin with `name`."""
+    return re.sub(rf"^[^#\s]\S*\t{re.escape(name)}(?=\s).*\n", "", text, flags=re.MULTILINE)

@@ -48,6 +48,8 @@ def _v1(layout: Layout, name: str, resources: Resources) -> list[Write]:
     found += _devices_v1(layout.path("devices", name), resources.devices)
     for file, value in _block_v1(resources.block_io or BlockIO()):
         add("blkio", file, value)
+    for page in resources.hugepage_limits:
+        add("hugetlb", f"hugetlb.{page.page_size}.limit_in_bytes", page.limit)
     return found
 
 
@@ -134,6 +136,8 @@ def _v2(layout: Layout, name: str, resources: Resources) -> list[Write]:
         ("wiops", block.throttle_write_iops_device),
     ):
         values += [("io.max", f"{one.major}:{one.minor} {key}={one.rate}") for one in devices]
+    values += [(f"hugetlb.{page.page_size}.max", page.limit) for page in resources.hugepage_limits]
+    values += list(resources.unified.items())
     found: list[Write] = [WriteControl(f"{directory}/{file}", str(value)) for file, value in values]
     if any(not rule.allow for rule in resources.devices):
         rules: list[list[Any]] = [_numbers(rule) for rule in resources.devices]

@@ -6,7 +6,7 @@ import msgspec
 
 from kist.model.mount import Mount
 from kist.model.network import Link
-from kist.runtime.oci import Rlimit, Spec
+from kist.runtime.oci import Rlimit, Seccomp, Spec
 
 
 class LogSetup(msgspec.Struct, frozen=True):
@@ -16,6 +16,14 @@ class LogSetup(msgspec.Struct, frozen=True):
     max_size: int | None = None  # bytes
     max_files: int = 1
     attrs: dict[str, str] | None = None
+
+
+class ForeignRuntime(msgspec.Struct, frozen=True):
+    """An OCI runtime command that is not this engine's own: `path`, with `args` before its own words."""
+
+    name: str
+    path: str
+    args: tuple[str, ...] = ()
 
 
 class LaunchRequest(msgspec.Struct, frozen=True):
@@ -34,6 +42,9 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     seccomp_program: bytes = b""
     seccomp_flags: int = 0
     loopback: bool = True  # a network namespace of its own, whose lo is to be raised
+    foreign: ForeignRuntime | None = None  # what starts it; None: this engine
+    seccomp: Seccomp | None = None  # for that one, which compiles the filter itself
+    keyring: str | None = None  # name of the session keyring: None for one from the id, "" for the caller's own
 
 
 class ExecRequest(msgspec.Struct, frozen=True):

@@ -51,6 +51,8 @@ class Root(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 SUBPATH = "x-kist.subpath="  # a mount option of ours (mount(8), x-*): what below the source is bound
 
+NAMESPACE = "x-kist.namespace="  # the same: in which mount namespace the source is
+
 
 class Mount(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     destination: str
@@ -132,12 +134,19 @@ class BlockIO(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     throttle_write_iops_device: tuple[ThrottleDevice, ...] = msgspec.field(name="throttleWriteIOPSDevice", default=())
 
 
+class HugepageLimit(msgspec.Struct, frozen=True, rename="camel"):
+    page_size: str
+    limit: int
+
+
 class Resources(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     devices: tuple[DeviceRule, ...] = ()
     memory: Memory | None = None
     cpu: CPU | None = None
     pids: Pids | None = None
     block_io: BlockIO | None = msgspec.field(name="blockIO", default=None)
+    hugepage_limits: tuple[HugepageLimit, ...] = ()
+    unified: dict[str, str] = {}
 
 
 class Seccomp(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -162,6 +171,24 @@ class Linux(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     readonly_paths: tuple[str, ...] = ()
 
 
+class Hook(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A program the runtime starts with the container's state on its standard input (config.md, Hooks)."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: int | None = None  # seconds
+
+
+class Hooks(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+
+
 class Spec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """`config.json`. Validate with `msgspec.convert`; a test holds its JSON against the specification's schema."""
 
@@ -173,6 +200,7 @@ class Spec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     domainname: str = ""
     mounts: tuple[Mount, ...] = ()
     annotations: dict[str, str] = {}
+    hooks: Hooks = Hooks()
 
 
 def to_json(spec: Spec) -> dict[str, Any]:

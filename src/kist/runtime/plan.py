@@ -36,8 +36,13 @@ _ATTRIBUTES = {
     "noatime": const.MOUNT_ATTR_NOATIME,
     "nodiratime": const.MOUNT_ATTR_NODIRATIME,
     "strictatime": const.MOUNT_ATTR_STRICTATIME,
+    "nosymfollow": const.MOUNT_ATTR_NOSYMFOLLOW,
 }
-_IGNORED = frozenset({"rw", "suid", "dev", "exec", "atime", "diratime", "relatime", "async", "bind", "rbind", "rro"})
+_IGNORED = frozenset({
+    "rw", "suid", "dev", "exec", "atime", "diratime", "relatime", "norelatime", "nostrictatime", "async", "nomand",
+    "symfollow", "defaults", "bind", "rbind", "rro",
+})  # fmt: skip
+MOUNT_OPTIONS = frozenset(_ATTRIBUTES) | _IGNORED
 PROPAGATION = {
     "private": const.MS_PRIVATE,
     "slave": const.MS_SLAVE,
@@ -72,7 +77,7 @@ def launch(request: LaunchRequest, layout: Layout) -> Start:
     """What starts a container: what the monitor must know, its own operations, and apart from them init's."""
     message = {
         "command": "launch",
-        "config": _config(request),
+        "config": start_config(request),
         "before": do.encode(monitor_operations(request, layout)),
     }
     return Start(message, _encode(init_operations(request, layout)))
@@ -82,7 +87,8 @@ def _encode(operations: list[do.Operation]) -> bytes:
     return json.dumps(do.encode(operations), separators=(",", ":")).encode()
 
 
-def _config(request: LaunchRequest) -> dict[str, Any]:
+def start_config(request: LaunchRequest) -> dict[str, Any]:
+    """What whoever starts and keeps the container must know of it."""
     flags, pid_path, own_pids = 0, "", False
     for namespace in request.spec.linux.namespaces:
         if namespace.type == "pid":
@@ -101,6 +107,7 @@ def _config(request: LaunchRequest) -> dict[str, Any]:
         "pid_namespace": pid_path,
         "shares_pids": not own_pids,
         "links": bool(request.links),
+        "watch_oom": _is_limited(request.spec.linux.resources),
         "owner": [_outside(request.spec.linux.uid_mappings), _outside(request.spec.linux.gid_mappings)],
         "log": {
             "path": request.log.path,
@@ -108,7 +115,12 @@ def _config(request: LaunchRequest) -> dict[str, Any]:
             "max_files": request.log.max_files,
             "attrs": request.log.attrs,
         },
+        "runtime": None,  # this engine
     }
+
+
+def _is_limited(resources: oci.Resources | None) -> bool:
+    return resources is not None and resources.memory is not None and bool(resources.memory.limit)
 
 
 def _outside(mappings: tuple[oci.IDMapping, ...]) -> int:
@@ -145,7 +157,7 @@ def _links(request: LaunchRequest) -> list[do.Operation]:
     ]
 
 
-def _own_links(request: LaunchRequest) -> list[do.Operation]:
+def own_links(request: LaunchRequest) -> list[do.Operation]:
     """Links that init makes in its own namespace: what they begin with it says before."""
     found: list[do.Operation] = []
     for link, made in zip(request.links, _links(request), strict=True):
@@ -164,14 +176,14 @@ def init_operations(request: LaunchRequest, layout: Layout) -> list[do.Operation
     """Everything between clone and exec."""
     spec = request.spec
     own = {namespace.type for namespace in spec.linux.namespaces if not namespace.path}
-    outside = [] if _remapped(spec) else [*_cgroup(request, layout), *_own_links(request)]
+    outside = [] if _remapped(spec) else [*_cgroup(request, layout), *own_links(request)]
     return [
         *outside,
         do.JoinCgroup(request.cgroup),
         *_namespaces(spec, own),
         *_root(request, layout, own),
         *_identity(spec, own),
-        *_network(request),
+        *network_steps(request),
         *[do.SetSysctl(key, value) for key, value in spec.linux.sysctl.items()],
         *_confine(spec),
         *_process(request),
@@ -200,7 +212,7 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
     attributes, options, _ = split_options(root.options)
     found.append(do.MountRoot(root.type, root.source, options, attributes, request.root_dir))
     for layer in inside:
-        found.append(_mount(oci.Mount(layer.target, layer.type, layer.source, layer.options)))
+        found.append(mount_step(oci.Mount(layer.target, layer.type, layer.source, layer.options)))
     mounted_dev = False
     for mount in spec.mounts:
         if mount.type == "cgroup":
@@ -209,7 +221,7 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
         if not mounted_dev and mount.destination not in ("/proc", "/dev"):
             mounted_dev = True
             found += _devices(spec)
-        found.append(_mount(mount))
+        found.append(mount_step(mount))
     if not mounted_dev:
         found += _devices(spec)
     if spec.process.terminal:
@@ -235,14 +247,15 @@ def split_options(words: tuple[str, ...]) -> tuple[int, list[str], int]:
     return attributes, options, propagation
 
 
-def _mount(mount: oci.Mount) -> do.Operation:
+def mount_step(mount: oci.Mount) -> do.Operation:
     attributes, options, propagation = split_options(mount.options)
     target = mount.destination
     if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
         recursive = "rbind" in mount.options
         deep = "rro" in mount.options
         inside = next((one[len(oci.SUBPATH) :] for one in mount.options if one.startswith(oci.SUBPATH)), "")
-        return do.BindInside(mount.source, target, recursive, attributes, deep, propagation, inside)
+        elsewhere = next((one[len(oci.NAMESPACE) :] for one in mount.options if one.startswith(oci.NAMESPACE)), "")
+        return do.BindInside(mount.source, target, recursive, attributes, deep, propagation, inside, elsewhere)
     if mount.type == "sysfs" and attributes & const.MOUNT_ATTR_RDONLY:
         options = [*options, "ro"]  # the file system of this network namespace, not only this mount of it
     plain = mount.type in _KERNEL_FILE_SYSTEMS or target in _PLAIN_TARGETS
@@ -296,7 +309,7 @@ def _identity(spec: oci.Spec, own: set[str]) -> list[do.Operation]:
     return found
 
 
-def _network(request: LaunchRequest) -> list[do.Operation]:
+def network_steps(request: LaunchRequest) -> list[do.Operation]:
     found: list[do.Operation] = []
     for link in request.links:
         if _remapped(request.spec) and not _has_ipv6(link):
@@ -318,19 +331,20 @@ def _confine(spec: oci.Spec) -> list[do.Operation]:
 
 def _process(request: LaunchRequest) -> list[do.Operation]:
     spec = request.spec
-    return _steps(
+    return process_steps(
         spec.process,
         request.user,
         request.extra_groups,
         request.seccomp_program,
         request.seccomp_flags,
-        f"_kist.{request.container_id[:12]}",
+        f"_kist.{request.container_id[:12]}" if request.keyring is None else request.keyring,
     )
 
 
-def _steps(
+def process_steps(
     spec: oci.Process, user: str, groups: tuple[str, ...], program: bytes, flags: int, keyring: str
 ) -> list[do.Operation]:
+    """The end of every plan: who the process is, what it may do, the program. `keyring`: a session keyring's name."""
     capabilities = spec.capabilities or oci.Capabilities()
     hold = 0 if spec.no_new_privileges or not program else caps.mask(["CAP_SYS_ADMIN"])
     search = next((one[5:] for one in spec.env if one.startswith("PATH=")), "")
@@ -381,7 +395,9 @@ def exec_start(request: ExecRequest, shares: dict[str, bool]) -> Start:
     plan: list[do.Operation] = [do.BecomeRoot()] if request.user_namespace else []
     if request.tty:
         plan.append(do.OpenConsole(*request.console_size, False))
-    plan += _steps(process_spec, request.user, request.extra_groups, request.seccomp_program, request.seccomp_flags, "")
+    plan += process_steps(
+        process_spec, request.user, request.extra_groups, request.seccomp_program, request.seccomp_flags, ""
+    )
     message = {
         "command": "exec",
         "id": request.exec_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from kist.kernel import seccomp
 from kist.kernel.seccomp import Argument, Rule
 from kist.model.errors import InvalidParameter
-from kist.runtime import profile
+from kist.runtime import oci, profile
 
 
 @functools.lru_cache(maxsize=64)
@@ -70,18 +71,70 @@ class _Profile(msgspec.Struct, frozen=True):
     syscalls: list[_Syscall] | None = None
 
 
+def default_configuration(capabilities: frozenset[str], machine: str = os.uname().machine) -> oci.Seccomp:
+    """The default profile as linux.seccomp, for a runtime that compiles it itself."""
+    names = set(profile.GO_NAMES.get(machine, ()))
+    calls = [
+        oci_rule(rule.names, rule.action, rule.errno_return, rule.arguments)
+        for rule in profile.RULES
+        if (not rule.capability or rule.capability in capabilities)
+        and (not rule.without or rule.without not in capabilities)
+        and (not rule.architectures or set(rule.architectures) & names)
+    ]
+    return oci.Seccomp(
+        profile.DEFAULT_ACTION, profile.DEFAULT_ERRNO, profile.ARCHITECTURES.get(machine, ()), syscalls=tuple(calls)
+    )
+
+
+def oci_rule(
+    names: Sequence[str], action: str, errno_return: int | None, arguments: Sequence[Argument]
+) -> dict[str, Any]:
+    """One entry of linux.seccomp.syscalls."""
+    found: dict[str, Any] = {"names": list(names), "action": action}
+    if errno_return is not None:
+        found["errnoRet"] = errno_return
+    if arguments:
+        found["args"] = [
+            {"index": one.number, "value": one.value, "valueTwo": one.value_two, "op": f"SCMP_CMP_{one.operator}"}
+            for one in arguments
+        ]
+    return found
+
+
+def user_configuration(text: str, capabilities: frozenset[str], machine: str = os.uname().machine) -> oci.Seccomp:
+    """A profile of the user's in the same form. Raises InvalidParameter that says what is wrong in it."""
+    user_program(text, capabilities, machine)
+    found = msgspec.json.decode(text, type=_Profile)
+    calls = []
+    for call in found.syscalls or ():
+        if _applies(call, capabilities, machine):
+            arguments = [Argument(one.index, one.op.removeprefix("SCMP_CMP_"), one.value, one.valueTwo)
+                         for one in call.args or ()]  # fmt: skip
+            calls.append(oci_rule(call.names or [call.name], call.action, call.errnoRet, arguments))
+    return oci.Seccomp(
+        found.defaultAction,
+        found.defaultErrnoRet,
+        tuple(_architectures(found, machine)),
+        tuple(found.flags or ()),
+        tuple(calls),
+    )
+
+
+def _architectures(found: _Profile, machine: str) -> list[str]:
+    native = profile.ARCHITECTURES.get(machine, ())
+    if found.archMap:
+        ours = [entry for entry in found.archMap if entry.architecture == (native or ("",))[0]]
+        return [name for entry in ours for name in (entry.architecture, *(entry.subArchitectures or ()))]
+    return found.architectures or list(native)
+
+
 def user_program(text: str, capabilities: frozenset[str], machine: str = os.uname().machine) -> tuple[bytes, int]:
     """A profile in Docker's JSON format as (program, flags). Raises InvalidParameter that says what is wrong in it."""
     try:
         found = msgspec.json.decode(text, type=_Profile)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise InvalidParameter(f"Decoding seccomp profile failed: {error}") from error
-    native = profile.ARCHITECTURES.get(machine, ())
-    if found.archMap:
-        ours = [entry for entry in found.archMap if entry.architecture == (native or ("",))[0]]
-        architectures = [name for entry in ours for name in (entry.architecture, *(entry.subArchitectures or ()))]
-    else:
-        architectures = found.architectures or list(native)
+    architectures = _architectures(found, machine)
     try:
         rules = [_rule(call) for call in found.syscalls or () if _applies(call, capabilities, machine)]
         default = seccomp.action(found.defaultAction, found.defaultErrnoRet)

@@ -28,7 +28,7 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _NODES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))
 _ALLOWED_NODES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200))  # the last is net/tun
-_IPC_SYSCTLS = frozenset({
+IPC_SYSCTLS = frozenset({
     "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
     "kernel.shm_rmid_forced",
 })  # fmt: skip
@@ -63,6 +63,7 @@ class Joined(msgspec.Struct, frozen=True):
     network: str = ""
     pid: str = ""
     ipc: str = ""
+    shm: str = ""  # the mount namespace with the /dev/shm that belongs to that ipc namespace
 
 
 def build_spec(
@@ -71,10 +72,12 @@ def build_spec(
     joined: Joined,
     files: Mapping[str, str],
     rootfs: str,
-    shm_path: str = "",
     id_map: tuple[int, int] | None = None,
+    linked: tuple[str, ...] = (),
 ) -> oci.Spec:
-    """`files` maps /etc/hosts and so on to the engine's own copies; `id_map` is (first id outside, how many)."""
+    """`files` maps /etc/hosts and so on to the engine's own copies; `id_map` is (first id outside, how many); `linked`
+    are variables that tell of linked containers.
+    """
     config, asked = record.config, record.host_config
     options = parse_security_options(asked.security_opt or ())
     capabilities = capabilities_of(asked, host)
@@ -85,7 +88,7 @@ def build_spec(
         process=oci.Process(
             cwd=config.working_dir or "/",
             args=(INIT_PATH, "--", *command) if with_init else command,
-            env=environment(record),
+            env=environment(record, linked),
             terminal=config.tty,
             console_size=_console(asked),
             capabilities=oci.Capabilities(bounding=capabilities, effective=capabilities, permitted=capabilities),
@@ -97,7 +100,7 @@ def build_spec(
         ),
         hostname=config.hostname,
         domainname=config.domainname,
-        mounts=_mounts(record, host, options, files, with_init, shm_path),
+        mounts=_mounts(record, host, options, files, with_init, joined.shm),
         linux=oci.Linux(
             namespaces=_namespaces(asked, host, joined, id_map),
             uid_mappings=(oci.IDMapping(0, *id_map),) if id_map else (),
@@ -128,12 +131,14 @@ def uses_init(asked: HostConfig, host: Host) -> bool:
     return asked.pid_mode == "" and (host.init if asked.init is None else asked.init)
 
 
-def environment(record: ContainerRecord) -> tuple[str, ...]:
-    """PATH, HOSTNAME and TERM as Docker sets them, then what was asked; a name without `=` takes the former away."""
+def environment(record: ContainerRecord, linked: Sequence[str] = ()) -> tuple[str, ...]:
+    """PATH, HOSTNAME and TERM as Docker sets them, those of linked containers, then what was asked; a name without `=`
+    takes the former away.
+    """
     found = {"PATH": DEFAULT_PATH, "HOSTNAME": record.config.hostname}
     if record.config.tty:
         found["TERM"] = "xterm"
-    for variable in record.config.env or ():
+    for variable in (*linked, *(record.config.env or ())):
         name, equals, value = variable.partition("=")
         if equals:
             found[name] = value
@@ -202,7 +207,7 @@ def _check_sysctl(key: str, asked: HostConfig) -> None:
     if name.startswith("net."):
         own, reason = asked.network_mode != "host", "not allowed in host network namespace"
     else:
-        of_ipc = name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")
+        of_ipc = name in IPC_SYSCTLS or name.startswith("fs.mqueue.")
         own = (of_ipc and asked.ipc_mode != "host") or (name == "kernel.domainname" and asked.uts_mode != "host")
         reason = "is not in a separate kernel namespace"
     if own:
@@ -222,12 +227,12 @@ def _mounts(
     options: SecurityOptions,
     files: Mapping[str, str],
     with_init: bool,
-    shm_path: str,
+    shm: str,
 ) -> tuple[oci.Mount, ...]:
     asked = record.host_config
     user = {mount.destination for mount in record.mounts}
     writable_cgroups = asked.privileged if options.writable_cgroups is None else options.writable_cgroups
-    found = [mount for mount in _default_mounts(asked, host, writable_cgroups, shm_path)
+    found = [mount for mount in _default_mounts(asked, host, writable_cgroups, shm)
              if mount.destination not in user
              and not ("/dev" in user and mount.destination.startswith("/dev/"))]  # fmt: skip
     if with_init:
@@ -249,7 +254,7 @@ def _mounts(
     return tuple(found)
 
 
-def _default_mounts(asked: HostConfig, host: Host, writable_cgroups: bool, shm_path: str) -> list[oci.Mount]:
+def _default_mounts(asked: HostConfig, host: Host, writable_cgroups: bool, shm: str) -> list[oci.Mount]:
     pts = ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", f"gid={host.gid_of_tty}")
     sysfs = _QUIET if asked.privileged else (*_QUIET, "ro")
     found = [
@@ -266,8 +271,8 @@ def _default_mounts(asked: HostConfig, host: Host, writable_cgroups: bool, shm_p
             oci.Mount("/dev/shm", "bind", "/dev/shm", ("rbind",)),
         ]
     found.append(oci.Mount("/dev/mqueue", "mqueue", "mqueue", _QUIET))
-    if shm_path:
-        found.append(oci.Mount("/dev/shm", "bind", shm_path, ("rbind", "rprivate")))
+    if shm:
+        found.append(oci.Mount("/dev/shm", "bind", "/dev/shm", ("bind", "rprivate", f"{oci.NAMESPACE}{shm}")))
     elif asked.ipc_mode != "none":
         size = asked.shm_size or host.default_shm_size
         found.append(oci.Mount("/dev/shm", "tmpfs", "shm", (*_QUIET, "mode=1777", f"size={size}")))
@@ -417,7 +422,7 @@ def _memory(asked: HostConfig) -> oci.Memory:
         swap = 2 * asked.memory
     return oci.Memory(
         limit=asked.memory or None,
-        swap=swap or None,
+        swap=max(swap, -1) or None,
         reservation=asked.memory_reservation or None,
         swappiness=None if asked.memory_swappiness in (None, -1) else asked.memory_swappiness,
         disable_oom_killer=asked.oom_kill_disable or None,

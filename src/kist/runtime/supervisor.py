@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from kist.kernel import process
+from kist.kernel import process, sealed
 from kist.model.errors import KistError, Unavailable
 from kist.monitor import protocol
 from kist.monitor.protocol import Receiver
@@ -48,6 +48,7 @@ class AttachClient(msgspec.Struct, frozen=True):
     stderr: bool
     detach_keys: bytes = b""
     leftover: bytes = b""
+    held: str = ""  # output waits at the monitor until this name is let go
 
     def message(self) -> Message:
         return {
@@ -57,6 +58,7 @@ class AttachClient(msgspec.Struct, frozen=True):
             "stderr": self.stderr,
             "detach_keys": base64.b64encode(self.detach_keys).decode(),
             "leftover": base64.b64encode(self.leftover).decode(),
+            "held": self.held,
         }
 
 
@@ -79,6 +81,7 @@ class LaunchFailed(Exception):
         self.errno: int = report.get("errno", 0)
         self.message: str = report.get("message", "")
         self.problem: str = report.get("problem", "")
+        self.foreign: bool = report.get("foreign", False)  # the words are another runtime's
 
 
 @contextmanager
@@ -295,7 +298,7 @@ def _spawn_zygote(control: int, cgroup_name: str) -> int:
     source = str(Path(__file__).resolve().parents[2])
     arguments_of_main = f"{cgroup_name!r}, {process.INHERITED_NOFILE!r}"
     code = f"import sys;sys.path.insert(0,{source!r});from kist.monitor.zygote import main;main({arguments_of_main})"
-    memory = process.sealed_interpreter()
+    memory = sealed.sealed_interpreter()
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     arguments: list[Any] = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}

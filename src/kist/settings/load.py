@@ -11,7 +11,7 @@ import msgspec
 
 from kist.model.errors import InvalidParameter
 from kist.settings.options import BY_FLAG, BY_KEY, BY_NAME, BY_SHORT, OPTIONS, Option
-from kist.settings.values import LISTS, MAPS, from_json, from_word
+from kist.settings.values import LISTS, MAPS, RESERVED, from_json, from_word
 
 _SCHEMES = ("unix", "tcp", "fd")
 
@@ -165,6 +165,7 @@ def check(settings: Settings) -> None:
     """Refuses by name what this engine does not have, and values that cannot be. Raises InvalidParameter."""
     _check_refused(settings)
     _check_words(settings)
+    _check_runtimes(settings)
     for name, least in (("mtu", 0), ("shutdown-timeout", -1)):
         if settings.number(name) < least:
             raise InvalidParameter(f"invalid value {settings.number(name)} for --{name}: at least {least} is expected")
@@ -189,6 +190,12 @@ def _check_refused(settings: Settings) -> None:
             continue
         shown = f"--{name}" if option.flag else f'"{option.json_key}"'
         raise InvalidParameter(f"{shown} is not supported: {option.refused}")
+
+
+def _check_runtimes(settings: Settings) -> None:
+    name = settings.text("default-runtime")
+    if name not in settings.options["add-runtime"] and name not in RESERVED:
+        raise InvalidParameter(f"specified default runtime '{name}' does not exist")
 
 
 def _check_words(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 An option of dockerd that this engine does not have is in the table too, with the reason: naming it is refused by
 name, never ignored. `kind` says how a value is read: flag (boolean), string, int, size (bytes, `64m`), list, map
-(`key=value`), features (`name[=true|false]`), ip, ips, ulimits.
+(`key=value`), runtimes (`name=path`), features (`name[=true|false]`), ip, ips, ulimits.
 """
 
 from __future__ import annotations
@@ -40,13 +40,12 @@ _IPV6 = "IPv6 comes with a later version"
 _CONTAINERD = "kist needs no containerd"
 _REGISTRY = "pull and push come with a later version"
 _CLUSTER = "services over several machines come with a later version"
-_RUNTIMES = "foreign OCI runtimes come with a later version"
 _BUILD = "builds come with a later version"
 _REMOVED = "it was removed from Docker"
 
 OPTIONS: tuple[Option, ...] = (
-    Option("add-runtime", "list", "Register an additional OCI compatible runtime", (), key="runtimes",
-           refused=_RUNTIMES, harmless={}),
+    Option("add-runtime", "runtimes", "Register an additional OCI compatible runtime", {}, key="runtimes",
+           reload=True),
     Option("allow-direct-routing", "flag", "Allow remote access to published ports on container IP addresses", False,
            refused="it comes with a later version", harmless=False),
     Option("authorization-plugin", "list", "Authorization plugins to load", (), key="authorization-plugins",
@@ -57,8 +56,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("bridge-accept-fwmark", "string",
            "In bridge networks, accept packets with this firewall mark/mask", "",
            refused="no rule of kist drops packets from outside a bridge", harmless=""),
-    Option("cdi-spec-dir", "list", "CDI specification directories to use", (), key="cdi-spec-dirs",
-           refused="devices by CDI name come with a later version", harmless=()),
+    Option("cdi-spec-dir", "list", "CDI specification directories to use", ("/etc/cdi", "/var/run/cdi"),
+           key="cdi-spec-dirs"),
     Option("cgroup-parent", "string", "Set parent cgroup for all containers", ""),
     Option("config-file", "string", "Daemon configuration file", "/etc/kist/daemon.json", file=False),
     Option("containerd", "string", "containerd grpc address", "", refused=_CONTAINERD),
@@ -83,8 +82,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("default-ipc-mode", "string", 'Default mode for containers ipc ("shareable" | "private")', "private"),
     Option("default-network-opt", "list", "Default network options", (), key="default-network-opts", refused=_NETWORKS,
            harmless={}),
-    Option("default-runtime", "string", "Default OCI runtime for containers", "kist", refused=_RUNTIMES,
-           harmless="kist",
+    Option("default-runtime", "string", "Default OCI runtime for containers", "kist",
            reload=True),
     Option("default-shm-size", "size", "Default shm size for containers", 64 << 20, reload=True),
     Option("default-ulimit", "ulimits", "Default ulimits for containers", (), key="default-ulimits"),

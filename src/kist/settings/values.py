@@ -13,7 +13,8 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 LISTS = frozenset({"list", "ips", "ulimits"})
-MAPS = frozenset({"map", "features"})
+MAPS = frozenset({"map", "features", "runtimes"})
+RESERVED = ("kist", "runc", "io.containerd.runc.v2")  # what the engine itself goes by
 _GO_TYPES = {"flag": "bool", "int": "int", "string": "string", "list": "[]string", "ips": "[]string",
              "map": "map[string]string", "features": "map[string]bool"}  # fmt: skip
 
@@ -59,6 +60,12 @@ def _word(option: Option, word: str) -> Any:
         if not key or not equals:
             raise ValueError(word)
         return {key: value}
+    if option.kind == "runtimes":
+        name, _, path = (part.strip() for part in word.partition("="))
+        name = name.lower()
+        if not name or not path:
+            raise ValueError(word)
+        return {name: _runtime(name, {"path": path})}
     if option.kind == "features":
         name, equals, value = word.partition("=")
         if not name or (equals and value not in _TRUE | _FALSE):
@@ -67,6 +74,23 @@ def _word(option: Option, word: str) -> Any:
     if option.kind == "list":
         return (word,)
     return word
+
+
+def _runtime(name: str, value: object) -> dict[str, Any]:
+    """A runtime's `path` and `runtimeArgs`. Raises InvalidParameter, where it can with dockerd's words."""
+    if name in RESERVED:
+        raise InvalidParameter(f"runtime name '{name}' is reserved")
+    if not isinstance(value, dict):
+        raise InvalidParameter(f"runtime {name}: an object with a path is expected")
+    for key in value:
+        if key not in ("path", "runtimeArgs"):
+            raise InvalidParameter(f"runtime {name}: {key} is not supported: kist runs OCI runtime commands, no shims")
+    path, arguments = value.get("path"), value.get("runtimeArgs") or []
+    if not isinstance(path, str) or not path:
+        raise InvalidParameter(f"runtime {name}: either a runtimeType or a path must be configured")
+    if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
+        raise InvalidParameter(f"runtime {name}: runtimeArgs must be a list of words")
+    return {"path": path, "runtimeArgs": arguments}
 
 
 def _ulimit(word: str) -> tuple[str, int, int]:
@@ -92,6 +116,10 @@ def from_json(option: Option, value: object) -> Any:
     wanted = {"flag": bool, "int": int, "string": str, "ip": str, "map": dict, "features": dict}.get(option.kind)
     if wanted is not None and (not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))):
         raise _wrong_type(option, value, _GO_TYPES.get(option.kind, "string"))
+    if option.kind == "runtimes":
+        if not isinstance(value, dict):
+            raise _wrong_type(option, value, "map[string]system.Runtime")
+        return {name: _runtime(name, one) for name, one in value.items()}
     if isinstance(value, dict) and option.kind in MAPS:
         inner = str if option.kind == "map" else bool
         for item in value.values():
@@ -155,6 +183,7 @@ def _reason(option: Option, shown: str) -> str:
         "ip": "an IP address is expected",
         "ips": "IP addresses are expected",
         "map": "key=value is expected",
+        "runtimes": f"invalid runtime argument: {shown}",
         "features": "name or name=true|false is expected",
         "ulimits": "NAME=SOFT[:HARD] is expected",
         "string": "a string is expected",

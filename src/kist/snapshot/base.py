@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from kist.kernel.libc import check, libc
 from kist.model.errors import Conflict, KistError, NotFound
 from kist.model.mount import Mount
 from kist.snapshot import unpack
+from kist.snapshot.changes import Change
 from kist.snapshot.contract import SnapshotRecord, Usage
 
 # Mount points that the runtime needs and an image may lack, and the marker by which programs know a container.
@@ -122,6 +123,12 @@ class DirectoryDriver:
 
     def usage(self, key: str) -> Usage:
         return tree_usage(self.directory(key))
+
+    def changes(self, key: str) -> Callable[[], list[Change]]:
+        raise NotImplementedError
+
+    def diff(self, key: str) -> Callable[[Callable[[bytes], object]], None]:
+        raise NotImplementedError
 
     def cleanup(self) -> None:
         """Removes directories that no record names."""

@@ -16,11 +16,13 @@ recorded before it is made, so `cleanup` finds what a crash left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
 import msgspec
 
 from kist.model.mount import Mount
+from kist.snapshot.changes import Change
 
 
 class SnapshotRecord(msgspec.Struct, frozen=True):
@@ -42,8 +44,9 @@ class Usage(msgspec.Struct, frozen=True):
 class Snapshotter(Protocol):
     """Raises NotFound for unknown keys, Conflict for keys that exist or have children, KistError when the disk fails.
 
-    `apply`, `flush`, `usage` and `collect` take long and may run in a thread; the others are quick and belong to the
-    thread that owns the records. `flush` answers the bytes of its own files; a `commit` without them flushes itself.
+    `apply`, `flush`, `usage`, `collect`, and what `changes` and `diff` answer take long and may run in a thread; the
+    others are quick and belong to the thread that owns the records. `changes` compares with the parent; `diff` writes
+    the same as a layer's tar. `flush` answers the bytes of its own files; a `commit` without them flushes itself.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Snapshotter(Protocol):
     def exists(self, key: str) -> bool: ...
     def stat(self, key: str) -> SnapshotRecord: ...
     def usage(self, key: str) -> Usage: ...
+    def changes(self, key: str) -> Callable[[], list[Change]]: ...
+    def diff(self, key: str) -> Callable[[Callable[[bytes], object]], None]: ...
     def cleanup(self) -> None: ...
     def collect(self) -> None: ...
     def directory(self, key: str) -> str: ...

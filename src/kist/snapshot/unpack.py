@@ -19,7 +19,7 @@ from kist.model.errors import InvalidParameter
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
-_XATTR = "SCHILY.xattr."
+XATTR = "SCHILY.xattr."
 _CACHED_DIRECTORIES = 64
 
 
@@ -30,13 +30,14 @@ class Whiteouts(enum.Enum):
     DELETE = enum.auto()
 
 
-class _Directories:
+class Directories:
     """Open directories below the root by name, the least recently used closed first. What `get` gave is open until
     `next_member`.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, root: int) -> None:
+        """Takes the descriptor over."""
+        self.root = root
         self._open: OrderedDict[str, int] = OrderedDict()
         self._forgotten: list[int] = []
 
@@ -76,7 +77,7 @@ def clean_name(name: str) -> str:
 
 def apply_tar(root: str, stream: BinaryIO, whiteouts: Whiteouts) -> int:
     """Unpacks a layer over `root`; bytes of its regular files. Raises InvalidParameter, OSError."""
-    directories = _Directories(root)
+    directories = Directories(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     times: dict[str, tarfile.TarInfo] = {}
     made: set[str] = set()
     size = 0
@@ -106,7 +107,7 @@ def apply_tar(root: str, stream: BinaryIO, whiteouts: Whiteouts) -> int:
     return size
 
 
-def _white_out(directories: _Directories, parent: str, base: str, whiteouts: Whiteouts, made: set[str]) -> None:
+def _white_out(directories: Directories, parent: str, base: str, whiteouts: Whiteouts, made: set[str]) -> None:
     directory = directories.get(parent)
     if base == OPAQUE:
         if whiteouts is Whiteouts.OVERLAY:
@@ -125,7 +126,7 @@ def _white_out(directories: _Directories, parent: str, base: str, whiteouts: Whi
         os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=directory)
 
 
-def _remove(directories: _Directories, directory: int, name: str) -> None:
+def _remove(directories: Directories, directory: int, name: str) -> None:
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -139,7 +140,7 @@ def _remove(directories: _Directories, directory: int, name: str) -> None:
 
 
 def _extract(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, directories: _Directories, parent: str, base: str
+    archive: tarfile.TarFile, member: tarfile.TarInfo, directories: Directories, parent: str, base: str
 ) -> None:
     if not base:
         _attributes_of_root(directories, member)
@@ -166,7 +167,7 @@ def _extract(
     _set_attributes(member, directory, base)
 
 
-def _make_directory(directories: _Directories, directory: int, base: str) -> None:
+def _make_directory(directories: Directories, directory: int, base: str) -> None:
     try:
         if stat.S_ISDIR(os.stat(base, dir_fd=directory, follow_symlinks=False).st_mode):
             return
@@ -191,7 +192,7 @@ def _write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: in
         os.close(descriptor)
 
 
-def _link(directories: _Directories, directory: int, base: str, target: str) -> None:
+def _link(directories: Directories, directory: int, base: str, target: str) -> None:
     holder, _, name = target.rpartition("/")
     source = directories.get(holder)
     os.link(name, base, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
@@ -202,23 +203,23 @@ def _set_attributes(member: tarfile.TarInfo, directory: int, base: str) -> None:
     os.chown(base, member.uid, member.gid, dir_fd=directory, follow_symlinks=False)
     here = f"/proc/self/fd/{directory}/{base}"
     for key, value in member.pax_headers.items():
-        if key.startswith(_XATTR):
+        if key.startswith(XATTR):
             raw = value.encode("utf-8", "surrogateescape")
-            os.setxattr(here, key[len(_XATTR) :], raw, follow_symlinks=False)
+            os.setxattr(here, key[len(XATTR) :], raw, follow_symlinks=False)
     if not member.issym():
         os.chmod(here, member.mode & 0o7777)
     stamp = int(float(member.mtime) * 1_000_000_000)
     os.utime(base, ns=(stamp, stamp), dir_fd=directory, follow_symlinks=False)
 
 
-def _attributes_of_root(directories: _Directories, member: tarfile.TarInfo) -> None:
+def _attributes_of_root(directories: Directories, member: tarfile.TarInfo) -> None:
     if member.isdir():
         here = f"/proc/self/fd/{directories.root}"
         os.chown(here, member.uid, member.gid)
         os.chmod(here, member.mode & 0o7777)
 
 
-def _set_times(directories: _Directories, name: str, member: tarfile.TarInfo) -> None:
+def _set_times(directories: Directories, name: str, member: tarfile.TarInfo) -> None:
     """Times of directories come last: what was made in them changed them."""
     if not name:
         return

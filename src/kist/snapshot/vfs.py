@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from kist.model.mount import Mount
 from kist.snapshot import unpack
 from kist.snapshot.base import DirectoryDriver
+from kist.snapshot.changes import Change, Kind, compare
 from kist.snapshot.contract import SnapshotRecord
-from kist.snapshot.copy import copy_tree
+from kist.snapshot.copy import copy_tree, held
+from kist.snapshot.pack import Packer
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class VfsDriver(DirectoryDriver):
@@ -19,6 +24,41 @@ class VfsDriver(DirectoryDriver):
         record = self.stat(key)
         mode = "ro" if read_only or record.committed else "rw"
         return (Mount("bind", f"{self._path(record)}/fs", ("rbind", mode)),)
+
+    def changes(self, key: str) -> Callable[[], list[Change]]:
+        """By comparison with the parent, file by file. The mount points that every container gets are no changes."""
+        record = self.stat(key)
+        old_path = self.directory(record.parent) if record.parent else ""
+        new_path, init = self.directory(key), self.init_directory if record.init else ""
+
+        def given(inside: str) -> bool:
+            return bool(init) and os.path.lexists(f"{init}/{inside}")
+
+        def work() -> list[Change]:
+            with (
+                held(os.open(old_path or f"{init}/proc", _DIRECTORY)) as old,
+                held(os.open(new_path, _DIRECTORY)) as new,
+            ):
+                return compare(old, new, ignore=given)
+
+        return work
+
+    def diff(self, key: str) -> Callable[[Callable[[bytes], object]], None]:
+        """Of the changes, as overlay's: directories on the way to a change are told with it."""
+        changes, own = self.changes(key), self.directory(key)
+
+        def work(write: Callable[[bytes], object]) -> None:
+            packer = Packer(write)
+            with held(os.open(own, _DIRECTORY)) as top:
+                for change in changes():
+                    inside = change.path.lstrip("/")
+                    if change.kind is Kind.DELETED:
+                        packer.whiteout(inside)
+                    else:
+                        packer.one(top, inside)
+            packer.finish()
+
+        return work
 
     def _make(self, record: SnapshotRecord) -> None:
         path = self._path(record)

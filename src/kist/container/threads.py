@@ -1,0 +1,103 @@
+"""Long work in a thread of its own, with a stream of bytes in or out.
+
+The default executor has few threads: clients that read or send slowly would take them all. The socket between thread
+and loop holds what is under way, so that memory is bounded; the end that goes first ends the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, BinaryIO, TypeVar, cast
+
+T = TypeVar("T")
+_CHUNK = 1 << 18
+
+
+def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """What `work` answers or raises, of a new thread."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def run() -> None:
+        result: T | None = None
+        failed: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as error:
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, result, failed)
+
+    threading.Thread(target=run, name="files", daemon=True).start()
+    return future
+
+
+async def drawn(work: Callable[[Callable[[bytes], object]], None]) -> AsyncGenerator[bytes, None]:
+    """What `work` writes. Raises what it raises; to be closed (`aclosing`), which ends the work."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    def run() -> None:
+        with theirs:
+            work(theirs.sendall)
+
+    future = in_thread(run)
+    loop = asyncio.get_running_loop()
+    try:
+        while data := await loop.sock_recv(ours, _CHUNK):
+            yield data
+        await future
+    finally:
+        ours.close()
+        await _ended(future)
+
+
+async def fed(chunks: AsyncIterator[bytes], work: Callable[[BinaryIO], T]) -> T:
+    """What `work` answers that reads the chunks as a file. It may end before them."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    def run() -> T:
+        with theirs, theirs.makefile("rb", _CHUNK) as stream:
+            return work(cast(BinaryIO, stream))
+
+    async def send() -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            async for chunk in chunks:
+                await loop.sock_sendall(ours, chunk)
+            ours.shutdown(socket.SHUT_WR)
+
+    future = in_thread(run)
+    sender = asyncio.get_running_loop().create_task(send())
+    try:
+        both: list[asyncio.Future[Any]] = [future, sender]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            await sender  # raises what kept the chunks from coming
+        return await future
+    finally:
+        sender.cancel()
+        await asyncio.wait([sender])
+        ours.close()
+        await _ended(future)
+
+
+async def _ended(future: asyncio.Future[T]) -> None:
+    """Nothing of the work goes on behind the back of its caller."""
+    if not future.done():
+        await asyncio.wait([future])
+    if not future.cancelled():
+        future.exception()  # told, or of no interest: the other end went
