@@ -47,6 +47,14 @@ class Choice:
             self._config = ConfigFile(self.directory)
         return self._config
 
+    def format(self, key: str) -> str:
+        """The template that config.json has for a listing: `psFormat`, `imagesFormat`, …, or ""."""
+        return str(self.setting(key) or "")
+
+    def setting(self, key: str) -> Any:
+        """A value of config.json, None without one."""
+        return self.config.get(key) if os.path.exists(f"{self.directory}/config.json") else None
+
     @property
     def store(self) -> Any:
         """The ContextStore of the command."""

@@ -291,8 +291,8 @@ IMAGE = (
     ),
 )
 SYSTEM = (
-    Command("version", "[OPTIONS]", "Show the version information", "others:version", (_FORMAT,)),
-    Command("info", "[OPTIONS]", "Display system-wide information", "others:info", (_FORMAT,)),
+    Command("version", "[OPTIONS]", "Show the version information", "about:version", (_FORMAT,)),
+    Command("info", "[OPTIONS]", "Display system-wide information", "about:info", (_FORMAT,)),
     Command(
         "events",
         "[OPTIONS]",

@@ -1,8 +1,8 @@
 """`kist __complete WORD…`: what the last word may become, one `value<TAB>description` a line, then `:` and a directive.
 
 Everything comes from the tables that the parser reads: commands, options, and the arguments that a usage names. What
-values an option takes is in `complete_values`. The directives are those of Docker's command: 0 (files, when nothing was found),
-2 (no space follows), 4 (no files). The daemon is asked for names, never started, and given up on after five seconds.
+values an option takes is in `complete_values`. The directives are those of Docker's command: 0 (files, when nothing was
+found), 2 (no space follows), 4 (no files). The daemon is asked for names, never started, given up on after 5 seconds.
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ def _commands(path: tuple[str, ...], current: str) -> Found:
 def _options(command: Command, current: str) -> Found:
     found: Found = []
     for option in command.options:
+        if option.hidden:
+            continue
         found.append((f"--{option.name}", option.help))
         if option.short and current == "-":
             found.append((f"-{option.short}", option.help))

@@ -14,12 +14,26 @@ from kist.cli.stream import demultiplex, write_all
 from kist.client.http import ApiError
 from kist.model.errors import KistError
 
-_PS_TITLES = {
+_TITLES = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
     "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": "SIZE", "Names": "NAMES", "Labels": "LABELS",
     "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM",
 }  # fmt: skip
-_PS = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+_RAW = """container_id: {{.ID}}
+image: {{.Image}}
+command: {{.Command}}
+created_at: {{.CreatedAt}}
+state: {{.State}}
+status: {{.Status}}
+names: {{.Names}}
+labels: {{- pad .Labels 1 0}}
+ports: {{- pad .Ports 1 0}}
+"""
+_PS = tables.Listing(
+    "*formatter.ContainerContext", _TITLES,
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}", _RAW, "ID",
+    quiet_wins=True,
+)  # fmt: skip
 
 
 def filters(words: list[str]) -> str | None:
@@ -35,18 +49,50 @@ def filters(words: list[str]) -> str | None:
 
 def ps(context: Context, options: Parsed) -> int:
     limit = 1 if options.latest else options.last
-    wants_size = options.size or ".Size" in options.format
+    source = options.format or context.choice.format("psFormat")
+    if options.quiet and options.format:
+        print("WARNING: Ignoring custom format, because both --format and --quiet are set.", file=sys.stderr)
+    wants_size = options.size or _asks_for_size(source)
     query = {"all": options.all or limit > 0, "limit": limit if limit > 0 else None, "size": wants_size or None,
              "filters": filters(options.filter)}  # fmt: skip
     listed = context.client.call("GET", "/containers/json", query)
-    rows = [_ps_row(one, options.no_trunc, wants_size) for one in listed]
-    default = _PS + ("\t{{.Size}}" if options.size else "")
-    quiet = "ID" if options.quiet else ""
-    sys.stdout.write(tables.show(rows, options.format, _PS_TITLES, default, quiet=quiet))
+    rows = [_ps_row(one, options.no_trunc) for one in listed]
+    listing = _PS
+    if options.size:
+        listing = _PS._replace(table=_PS.table + "\t{{.Size}}", raw=_PS.raw + "size: {{.Size}}\n")
+    labels = [one.get("Labels") or {} for one in listed]
+    sys.stdout.write(tables.show(rows, source, listing, quiet=options.quiet, labels=labels))
     return 0
 
 
-def _ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
+class _Probe(tables.Row):
+    """A row of nothing that remembers whether its size was looked at."""
+
+    asked = False
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked |= name == "Size"
+        return super().__getitem__(name)
+
+    def items(self) -> Any:  # json
+        self.asked = True
+        return super().items()
+
+
+def _asks_for_size(source: str) -> bool:
+    """Whether a format shows sizes, which cost time. Raises TemplateError for one that cannot be."""
+    if not source:
+        return False
+    from kist.cli.template import Template
+
+    probe = _Probe(_PS.kind, dict.fromkeys(_PS.titles, ""), {})
+    template = Template(source, prefix="failed to parse template: ")
+    template.prefix = "failed to execute template: "
+    template.render(probe)
+    return probe.asked
+
+
+def _ps_row(one: dict[str, Any], whole: bool) -> dict[str, Any]:
     command = f'"{one["Command"]}"'
     if not whole and len(one["Command"]) > 20:
         command = f'"{one["Command"][:19]}…"'
@@ -59,7 +105,6 @@ def _ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
         image = image[7:19]
     import time
 
-    labels = one.get("Labels") or {}
     size = tables.human_size(one.get("SizeRw") or 0)
     if one.get("SizeRootFs"):
         size += f" (virtual {tables.human_size(one['SizeRootFs'])})"
@@ -72,9 +117,9 @@ def _ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
         "Ports": ports_text(one.get("Ports") or []),
         "State": one["State"],
         "Status": one["Status"],
-        "Size": size if with_size else "0B",
+        "Size": size,
         "Names": ",".join(names),
-        "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
+        "Labels": tables.labels(one.get("Labels")),
         "LocalVolumes": str(sum(mount.get("Driver") == "local" for mount in one.get("Mounts") or ())),
         "Mounts": ",".join(mounts),
         "Platform": None,
@@ -291,6 +336,9 @@ def inspect(context: Context, options: Parsed) -> int:
     )
 
 
+_TYPES = ("config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume")
+
+
 def inspect_any(context: Context, options: Parsed) -> int:
     """`kist inspect`: a container, image, network or volume of that name."""
     query = {"size": options.size}
@@ -300,14 +348,21 @@ def inspect_any(context: Context, options: Parsed) -> int:
         "network": lambda name: context.client.call("GET", f"/networks/{name}"),
         "volume": lambda name: context.client.call("GET", f"/volumes/{name}"),
     }
-    if options.type and options.type not in kinds:
-        raise KistError(f'"{options.type}" is not a valid value for --type')
+    if "type" in options.given and options.type not in kinds:
+        if options.type in _TYPES:
+            raise KistError(f"kist inspect --type {options.type} is not supported yet: this engine has no such objects")
+        listed = ", ".join(f'"{one}"' for one in _TYPES)
+        wrong = "type is empty" if not options.type else f'unknown type: "{options.type}"'
+        raise KistError(f"{wrong}: must be one of {listed}")
 
     def find(name: str) -> Any:
         for kind, get in kinds.items():
             if options.type in ("", kind):
                 try:
-                    return get(name)
+                    found = get(name)
+                    if options.size and kind != "container":
+                        print(f"WARNING: --size ignored for {kind}", file=sys.stderr)
+                    return found
                 except ApiError as error:
                     if error.status not in (400, 404) or options.type:
                         raise
@@ -317,8 +372,12 @@ def inspect_any(context: Context, options: Parsed) -> int:
 
 
 def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
-    """Prints what was found, and then what was not; 1 when anything was missing."""
+    """Prints what was found, and then what was not; 1 when anything was missing. Raises TemplateError."""
+    from kist.cli.template import Template, TemplateError
+
     found, errors = [], []
+    if options.format and options.format != "json":
+        Template(options.format)
     for name in options.arguments:
         try:
             found.append(get(name))
@@ -329,10 +388,17 @@ def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
                 else "Error response from daemon: "
             )
             errors.append(f"{prefix}{error.message}")
-    sys.stdout.write(tables.inspect(found, options.format) if found or not options.format else "\n")
+    text, wrong = "\n", None
+    try:
+        text = tables.inspect(found, options.format, kind) if found or not options.format else "\n"
+    except TemplateError as error:
+        wrong = error
+    sys.stdout.write(text)
     sys.stdout.flush()
     for error_text in errors:
         print(error_text, file=sys.stderr)
+    if wrong is not None:
+        raise wrong
     return 1 if errors else 0
 
 

@@ -22,6 +22,8 @@ class Struct(dict[str, Any]):
     """A Go struct: a field that it does not have is an error, `methods` take arguments, `kind` is its type's name."""
 
     kind = "struct"
+    marshals = False  # it writes its own JSON: by name, with escapes for HTML
+    as_json: Any = None  # what json makes of it, where that is not its fields
     methods: dict[str, Any] = {}  # noqa: RUF012  name -> a function of (row, argument)
 
 

@@ -31,6 +31,7 @@ class Template:
 
     def __init__(self, source: str, *, name: str = "", prefix: str = "template parsing error: ") -> None:
         self._source, self.name, self.prefix = source, name, prefix
+        self.so_far = ""  # what came before an error
         try:
             self.nodes, self.defined = parse(source, _NAMES)
         except TemplateError as error:
@@ -46,6 +47,7 @@ class Template:
         try:
             run.walk(self.nodes, value)
         except TemplateError:
+            self.so_far = "".join(run.out)
             if not titles:
                 raise
         return "".join(run.out)
@@ -232,7 +234,7 @@ class _Run:
         if method is None and name not in receiver:
             raise self._template.error(node, f"can't evaluate field {name} in type {receiver.kind}")
         if len(given) != wanted:
-            if not receiver.kind.startswith("*"):
+            if not receiver.marshals:
                 raise self._template.error(node, f"{name} has arguments but cannot be invoked as function")
             told = f"wrong number of args for {name}: want {wanted} got {len(given)}"
             raise self._template.error(node, told)

@@ -31,7 +31,7 @@ def truth(value: Any) -> bool:
 
 def to_json(value: Any) -> str:
     """As Go's encoder writes it, without escapes for HTML but in what a row of a listing writes itself."""
-    if isinstance(value, Struct) and value.kind.startswith("*"):
+    if isinstance(value, Struct) and value.marshals:
         found = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return found.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False)
@@ -40,11 +40,12 @@ def to_json(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if value is MISSING or isinstance(value, NilList | NilMap):
         return None
+    if isinstance(value, Struct) and value.as_json is not None:
+        return value.as_json
     if isinstance(value, Number):
         return json.loads(value)
     if isinstance(value, dict):
-        hidden = getattr(value, "hidden", ())
-        return {key: _plain(item) for key, item in value.items() if key not in hidden}
+        return {key: _plain(item) for key, item in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
