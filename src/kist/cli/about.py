@@ -27,6 +27,9 @@ class _ServerVersion(Struct):
     kind = "*types.Version"
 
 
+_ORDER = ("Platform", "Components", "Version", "ApiVersion", "MinAPIVersion")
+
+
 class _Info(Struct):
     kind = "system.dockerInfo"
 
@@ -51,7 +54,8 @@ def version(context: Context, options: Parsed) -> int:
     found = _Version(Client=client, Server=None)
     failure: KistError | None = None
     try:
-        found["Server"] = _ServerVersion(context.client.call("GET", "/version"))
+        answer = context.client.call("GET", "/version")
+        found["Server"] = _ServerVersion({key: answer[key] for key in _ORDER if key in answer} | answer)
     except Unreachable as error:
         failure = error
     client["ApiVersion"] = context.client.version
@@ -69,9 +73,9 @@ def version(context: Context, options: Parsed) -> int:
 
 def _formatted(value: Any, source: str, name: str = "") -> str:
     """A line that is cut short by an error is printed before it, as Docker's command does."""
-    from kist.cli.template import Template, TemplateError
+    from kist.cli.template import TemplateError, parsed
 
-    template = Template("{{json .}}" if source == "json" else source, name=name)
+    template = parsed("{{json .}}" if source == "json" else source, name=name)
     template.prefix = ""
     try:
         return f"{template.render(value)}\n"

@@ -57,9 +57,9 @@ def ps(context: Context, options: Parsed) -> int:
              "filters": filters(options.filter)}  # fmt: skip
     listed = context.client.call("GET", "/containers/json", query)
     rows = [_ps_row(one, options.no_trunc) for one in listed]
-    listing = _PS
+    listing = _PS._replace(quiet_pattern="container_id: {{.ID}}") if source == "raw" else _PS
     if options.size:
-        listing = _PS._replace(table=_PS.table + "\t{{.Size}}", raw=_PS.raw + "size: {{.Size}}\n")
+        listing = listing._replace(table=_PS.table + "\t{{.Size}}", raw=_PS.raw + "size: {{.Size}}\n")
     labels = [one.get("Labels") or {} for one in listed]
     sys.stdout.write(tables.show(rows, source, listing, quiet=options.quiet, labels=labels))
     return 0
@@ -373,33 +373,23 @@ def inspect_any(context: Context, options: Parsed) -> int:
 
 def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
     """Prints what was found, and then what was not; 1 when anything was missing. Raises TemplateError."""
-    from kist.cli.template import Template, TemplateError
-
     found, errors = [], []
     if options.format and options.format != "json":
-        Template(options.format)
+        from kist.cli.template import parsed
+
+        parsed(options.format)
     for name in options.arguments:
         try:
             found.append(get(name))
         except ApiError as error:
-            prefix = (
-                "Error: "
-                if kind == "object" and error.message.startswith("No such object")
-                else "Error response from daemon: "
-            )
-            errors.append(f"{prefix}{error.message}")
-    text, wrong = "\n", None
-    try:
-        text = tables.inspect(found, options.format, kind) if found or not options.format else "\n"
-    except TemplateError as error:
-        wrong = error
+            missing = kind == "object" and error.message.startswith("No such object")
+            errors.append(f"{'Error: ' if missing else 'Error response from daemon: '}{error.message}")
+    text, wrong = tables.inspect(found, options.format)
     sys.stdout.write(text)
     sys.stdout.flush()
-    for error_text in errors:
-        print(error_text, file=sys.stderr)
-    if wrong is not None:
-        raise wrong
-    return 1 if errors else 0
+    for one in [*wrong, *errors]:
+        print(one, file=sys.stderr)
+    return 1 if wrong or errors else 0
 
 
 def prune(context: Context, options: Parsed) -> int:

@@ -123,8 +123,11 @@ def inspect(context: Context, options: Parsed) -> int:
     elif options.format == "json":
         print(_escaped(json.dumps(found, separators=(",", ":"), ensure_ascii=False)))
     else:
+        from kist.cli.template import parsed
+
+        template = parsed(options.format)
         try:
-            sys.stdout.write(tables.inspect(found, options.format) or "\n")
+            sys.stdout.write("".join(f"{template.render(one)}\n" for one in found) or "\n")
         except TemplateError:
             print()
             raise

@@ -35,6 +35,10 @@ class NilMap(dict[str, Any]):
     """A nil map: it prints as an empty one, and is null in JSON."""
 
 
+class StringMap(dict[str, Any]):
+    """A map of strings: `index` gives "" for what it has not."""
+
+
 class Number(str):
     """A number of a JSON text of which Go knows no type (json.Number): digits, and a string to functions."""
 
@@ -177,7 +181,8 @@ def _string(verb: str, value: str, flags: str, digits: int | None) -> str | None
     if verb == "q":
         return f"`{shown}`" if "#" in flags and "`" not in shown else quoted(shown)
     if verb in "xX":
-        return shown.encode().hex(" " if " " in flags else "") if verb == "x" else shown.encode().hex().upper()
+        plain = shown.encode().hex(" ") if " " in flags else shown.encode().hex()
+        return plain if verb == "x" else plain.upper()
     return None
 
 

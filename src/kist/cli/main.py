@@ -64,7 +64,7 @@ def dispatch(words: list[str]) -> int:
         return 1
     except (KistError, OSError) as error:
         print(error.message if isinstance(error, KistError) else str(error), file=sys.stderr)
-        return 1
+        return getattr(error, "status", 1)
 
 
 def _carry_out(command: Command, choice: Choice, parsed: Any) -> int:

@@ -116,12 +116,16 @@ def network_inspect(context: Context, options: Parsed) -> int:
 
 def events(context: Context, options: Parsed) -> int:
     from kist.cli.containers import _when
-    from kist.cli.template import Template
+    from kist.cli.template import TemplateError, parsed
 
     source = "{{json .}}" if options.format == "json" else options.format
-    template = Template(source, prefix="Error parsing format: ") if source else None
+    template = parsed(source, prefix="Error parsing format: ") if source else None
     if template is not None:
-        template.render(_message({"Actor": {"ID": "", "Attributes": {}}}))
+        try:
+            template.render(_message({"Actor": {"ID": "", "Attributes": {}}}))
+        except TemplateError as error:
+            error.status = 64
+            raise
         template.prefix = ""
     query = {"since": _when(options.since), "until": _when(options.until), "filters": filters(options.filter)}
     answer = context.client.open("GET", "/events", query)
@@ -152,15 +156,17 @@ def _message(event: dict[str, Any]) -> Struct:
         Time=event.get("time", 0),
         TimeNano=event.get("timeNano", 0),
     )
-    found.as_json = event
+    attributes = dict(sorted(event["Actor"]["Attributes"].items()))
+    found.as_json = {**event, "Actor": {**event["Actor"], "Attributes": attributes}}
     return found
 
 
 def _event_line(event: dict[str, Any]) -> str:
     seconds, fraction = divmod(event["timeNano"], 10**9)
     local = time.localtime(seconds)
-    zone = time.strftime("%z", local)
-    stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{fraction:09d}{zone[:3]}:{zone[3:]}"
+    offset = time.strftime("%z", local)
+    zone = f"{offset[:3]}:{offset[3:]}" if local.tm_gmtoff else "Z"
+    stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{fraction:09d}{zone}"
     attributes = ", ".join(f"{key}={value}" for key, value in sorted(event["Actor"]["Attributes"].items()))
     shown = f" ({attributes})" if attributes else ""
     return f"{stamp} {event['Type']} {event['Action']} {event['Actor']['ID']}{shown}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kist.cli.goformat import NilList, NilMap, Number, Struct
+from kist.cli.goformat import NilList, NilMap, Number, StringMap, Struct
 
 _MAPS = frozenset(
     {
@@ -82,7 +82,7 @@ _LISTS = frozenset(
 _LEFT_OUT: dict[str, tuple[tuple[str, Any], ...]] = {
     "container": (("SizeRw", None), ("SizeRootFs", None)),
     "State": (("Health", None),),
-    "Config": (
+    "container.Config": (
         ("ExposedPorts", NilMap()),
         ("Healthcheck", None),
         ("ArgsEscaped", False),
@@ -100,9 +100,18 @@ _LEFT_OUT: dict[str, tuple[tuple[str, Any], ...]] = {
         ("Mounts", NilList()),
         ("Init", None),
     ),
+    "network.IPAM.Config": (("AuxiliaryAddresses", NilMap()),),
     "image": (("Variant", ""), ("OsVersion", ""), ("Comment", ""), ("Author", "")),
 }
-# Where the struct has the field is seen in what it prints: a State with its health behind FinishedAt, in JSON's own order.
+_CONFIG = (
+    "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty", "OpenStdin",
+    "StdinOnce", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Image", "Volumes", "WorkingDir", "Entrypoint",
+    "NetworkDisabled", "MacAddress", "OnBuild", "Labels", "StopSignal", "StopTimeout", "Shell",
+)  # fmt: skip
+_IMAGE_CONFIG = ("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal",
+                 "ArgsEscaped", "Healthcheck", "OnBuild", "Shell")  # fmt: skip
+_ORDER = {"container.Config": _CONFIG, "image.Config": _IMAGE_CONFIG}
+_OF_TEXT = frozenset({"Labels", "Options", "DriverOpts", "Sysctls", "Tmpfs", "Annotations", "StorageOpt", "Data"})
 
 
 class _Object(Struct):
@@ -113,18 +122,28 @@ class _Object(Struct):
         self.as_json = source
 
 
-def typed(value: Any, kind: str) -> Any:
+def kind_of(value: Any) -> str:
+    """container, image, volume or network, by the fields that only one of them has."""
+    for kind, key in (("container", "State"), ("image", "RootFS"), ("volume", "Mountpoint")):
+        if key in value:
+            return kind
+    return "network"
+
+
+def typed(value: Any) -> Any:
     """A container, image, network or volume as its struct."""
-    if not isinstance(value, dict):
-        return value
-    return _struct(value, kind, {"volume": "volume.Volume", "network": "network.Inspect"}.get(kind, "types.Inspect"))
+    kind = kind_of(value)
+    return _struct(value, kind, "volume.Volume" if kind == "volume" else "types.Inspect")
 
 
 def _struct(value: dict[str, Any], name: str, kind: str = "struct") -> Struct:
     fields = {key: _field(key, item, name) for key, item in value.items()}
     for key, empty in _LEFT_OUT.get(name, ()):
         fields.setdefault(key, empty)
-    made = _Object(fields, value)
+    order = _ORDER.get(name, ())
+    fields = {key: fields[key] for key in order if key in fields} | fields
+    shown = {key: value[key] for key in order if value.get(key)} if name == "image.Config" else value
+    made = _Object(fields, shown)
     made.kind = kind
     return made
 
@@ -133,12 +152,16 @@ def _field(name: str, value: Any, parent: str) -> Any:
     if value is None:
         return NilList() if name in _LISTS else NilMap() if name in _MAPS else None
     if isinstance(value, list):
-        return [_struct(one, name) if isinstance(one, dict) else one for one in value]
+        return [_struct(one, f"{parent}.{name}") if isinstance(one, dict) else one for one in value]
     if not isinstance(value, dict):
         return value
-    if name in _MAPS and not (name == "Config" and parent in ("container", "image")):
+    if name == "Config" and parent in ("container", "image"):
+        return _struct(value, f"{parent}.Config")
+    if name in _OF_TEXT:
+        return StringMap(value)
+    if name in _MAPS:
         return {key: _in_map(key, one, name) for key, one in value.items()}
-    return _struct(value, name)
+    return _struct(value, f"network.{name}" if name == "IPAM" else name)
 
 
 def _in_map(key: str, value: Any, name: str) -> Any:

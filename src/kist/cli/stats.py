@@ -18,7 +18,7 @@ _TITLES = {"Container": "CONTAINER", "Name": "NAME", "ID": "CONTAINER ID", "CPUP
            "MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O",
            "PIDs": "PIDS"}  # fmt: skip
 _DEFAULT = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}"
-_LISTING = tables.Listing("*formatter.statsContext", _TITLES, _DEFAULT)
+_LISTING = tables.Listing("*container.statsContext", _TITLES, _DEFAULT)
 _STALE = 2.0  # seconds without a sample after which the last one is not shown any more
 _PAINT = 0.5
 _HOME, _ERASE_LINE, _ERASE_BELOW = "\033[H", "\033[K", "\033[J"  # console_codes(4)

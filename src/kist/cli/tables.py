@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kist.cli.template import Struct, Template, TemplateError, unescape
+from kist.cli.template import Struct, Template, TemplateError, parsed, unescape
 
 
 def human_size(size: float, digits: int = 3) -> str:
@@ -87,11 +87,12 @@ class Listing(NamedTuple):
     raw: str = ""
     quiet: str = ""
     quiet_wins: bool = False
+    quiet_pattern: str = ""
 
     def pattern(self, source: str, quiet: bool) -> tuple[str, bool]:
         """(template, whether it has a head) of a --format; "" is the default."""
         if quiet and self.quiet and (source in ("", "table") or self.quiet_wins):
-            return f"{{{{.{self.quiet}}}}}", False
+            return self.quiet_pattern or f"{{{{.{self.quiet}}}}}", False
         if source == "raw" and self.raw:
             return self.raw, False
         if source == "json":
@@ -136,24 +137,27 @@ def align(lines: list[str]) -> str:
     return "".join(f"{line}\n" for line in out)
 
 
-def inspect(values: list[Any], source: str, kind: str = "") -> str:
-    """What `inspect` prints: a JSON list, or each value through the template. Raises TemplateError.
+def inspect(values: list[Any], source: str) -> tuple[str, list[str]]:
+    """What `inspect` prints (a JSON list, or each value by the template), and what went wrong. Raises TemplateError.
 
     A template sees Go's structs, and where it wants what they have not, the JSON: as Docker's command does.
     """
     if not source:
-        return json.dumps(values, indent=4, ensure_ascii=False) + "\n" if values else "[]\n"
+        return json.dumps(values, indent=4, ensure_ascii=False) + "\n" if values else "[]\n", []
     if source == "json":
-        return json.dumps(values, separators=(",", ":"), ensure_ascii=False) + "\n"
-    from kist.cli.shapes import raw, typed
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False) + "\n", []
+    from kist.cli.shapes import kind_of, raw, typed
 
-    template = Template(source)
-    out = []
+    template = parsed(source)
+    out, errors = [], []
     for value in values:
         try:
-            out.append(template.render(typed(value, kind)))
-        except TemplateError:
-            if kind == "volume":  # Docker asks the JSON text for the others
-                raise
-            out.append(template.render(raw(value), strict=True))
-    return "".join(f"{one}\n" for one in out)
+            try:
+                out.append(template.render(typed(value)))
+            except TemplateError:
+                if kind_of(value) == "volume":  # Docker asks the JSON text for the others
+                    raise
+                out.append(template.render(raw(value), strict=True))
+        except TemplateError as error:
+            errors.append(error.message)
+    return "".join(f"{one}\n" for one in out) or "\n", errors

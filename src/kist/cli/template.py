@@ -12,7 +12,7 @@ from kist.cli.goformat import MISSING, Number, Struct, kind_of, quoted, text
 from kist.cli.template_functions import FUNCTIONS, OVER_TITLES, Function, FunctionError, truth
 from kist.cli.template_parse import Node, TemplateError, Tree, parse
 
-__all__ = ["MISSING", "Struct", "Template", "TemplateError", "unescape"]
+__all__ = ["MISSING", "Struct", "Template", "TemplateError", "parsed", "unescape"]
 
 _NAMES = frozenset(FUNCTIONS)
 _DEPTH = 200  # templates that call each other; Go says it at 100000
@@ -58,6 +58,15 @@ class Template:
         line, column = 1 + before.count("\n"), len(before.rpartition("\n")[2].encode())
         place = f'{self.name}:{line}:{column}: executing "{self.name}" at <{shown or node.text}>'
         return TemplateError(f"{self.prefix}template: {place}: {told}")
+
+
+def parsed(source: str, *, name: str = "", prefix: str = "template parsing error: ") -> Template:
+    """A template where one that cannot be parsed is a wrong command line: status 64. Raises TemplateError."""
+    try:
+        return Template(source, name=name, prefix=prefix)
+    except TemplateError as error:
+        error.status = 64
+        raise
 
 
 class _Run:
@@ -108,7 +117,7 @@ class _Run:
             for key, item in pairs:
                 given = dict(zip(names, (key, item) if len(names) == 2 else (item,), strict=False))
                 for name, one in given.items():
-                    self._set(name, one, declares)
+                    self._set(name, one, declares, pipe)
                 try:
                     self.walk(body, item)
                 except _Continue:
@@ -149,11 +158,15 @@ class _Run:
 
     # --- values ---
 
-    def _set(self, name: str, value: Any, declares: bool) -> None:
+    def _set(self, name: str, value: Any, declares: bool, node: Node) -> None:
         if declares:
             self._variables.append([name, value])
             return
-        next(one for one in reversed(self._variables) if one[0] == name)[1] = value
+        for one in reversed(self._variables):
+            if one[0] == name:
+                one[1] = value
+                return
+        raise self._template.error(node, f"undefined variable: {name}")
 
     def _pipe(self, pipe: Node, dot: Any, *, assign: bool = True) -> Any:
         names, declares, commands = pipe.value
@@ -164,7 +177,7 @@ class _Run:
             final = (value,)
         if assign:
             for name in names:
-                self._set(name, value, declares)
+                self._set(name, value, declares, commands[-1].value[0])
         return value
 
     def _command(self, command: Node, dot: Any, final: tuple[Any, ...]) -> Any:
@@ -201,6 +214,7 @@ class _Run:
         else:
             inner, names = node.value
             receiver = self._operand(inner, dot)
+            node = _last_evaluated(inner)
         if not names and (others or final):
             raise self._template.error(node, f"can't give argument to non-function {node.text}")
         for name in names[:-1]:
@@ -295,6 +309,13 @@ class _Run:
 
 def _takes(function: Function, number: int) -> str:
     return function.takes[min(number, len(function.takes) - 1)]
+
+
+def _last_evaluated(node: Node) -> Node:
+    """The node that Go names when what came out of a pipeline has not the field."""
+    while node.kind == "pipe":
+        node = node.value[2][-1].value[0]
+    return node
 
 
 def _parenthesised(node: Node) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kist.cli.goformat import MISSING, NilList, NilMap, Number, Struct, kind_of, sprint, sprintf, text
+from kist.cli.goformat import MISSING, NilList, NilMap, Number, StringMap, Struct, kind_of, sprint, sprintf, text
 
 
 class FunctionError(Exception):
@@ -58,7 +58,7 @@ def _index(value: Any, *keys: Any) -> Any:
         if isinstance(value, dict):
             if not isinstance(key, str):
                 raise FunctionError(f"value has type {kind_of(key)}; should be string")
-            value = value.get(key, MISSING)
+            value = value.get(key, "" if isinstance(value, StringMap) else MISSING)
             continue
         at = _position(key, len(value))
         if at == len(value):

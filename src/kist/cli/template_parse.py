@@ -13,7 +13,7 @@ _TOKEN = re.compile(
     r'(?P<space>[ \t\r\n]+)|(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<raw>`[^`]*`)|(?P<char>\'(?:[^\'\\\n]|\\.)+\')'
     r"|(?P<declare>:=)|(?P<sign>[|(),=])|(?P<variable>\$\w*)|(?P<field>\.[A-Za-z_]\w*)"
     r"|(?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\w.]))"
-    r"|(?P<dot>\.)|(?P<word>[A-Za-z_]\w*)",
+    r"|(?P<dot>\.)|(?P<word>[A-Za-z_]\w*)|(?P<other>[!#%&*;<>?@\[\]^_{~/\\-])",
     re.ASCII,
 )
 _OPERANDS = frozenset({"word", "dot", "variable", "field", "number", "string", "raw", "char"})
@@ -22,7 +22,9 @@ _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v
 
 
 class TemplateError(KistError):
-    """A template that cannot be parsed or carried out."""
+    """A template that cannot be parsed or carried out; the exit status of the command."""
+
+    status = 1
 
 
 class Token(NamedTuple):
@@ -118,8 +120,8 @@ def _inside(source: str, at: int, fail: Any) -> Iterator[Token]:
         depth += {"(": 1, ")": -1}.get(text, 0) if kind == "sign" else 0
         if depth < 0:
             fail("unexpected right paren", at)
-        following = source[match.end() : match.end() + 1]
-        if kind in ("field", "variable", "word") and following.strip(" \t\r\n.,|:()=}"):
+        following = "" if source.startswith("}}", match.end()) else source[match.end() : match.end() + 1]
+        if kind in ("field", "variable", "word") and following.strip(" \t\r\n.,|:()="):
             fail(f"bad character {_rune(following)}", at)
         yield Token(kind, text, at)
         at = match.end()
@@ -184,7 +186,7 @@ class _Parser:
 
     def _unexpected(self, token: Token, where: str) -> None:
         shown = {"end": "EOF", "right": '"}}"'}.get(token.kind) or (
-            f"<{token.text}>" if token.text in _KEYWORDS else f'"{token.text}"')  # fmt: skip
+            f"<{token.text}>" if token.text in _KEYWORDS or token.kind == "dot" else f'"{token.text}"')  # fmt: skip
         if token.kind in ("string", "raw"):
             import json
 
@@ -254,8 +256,10 @@ class _Parser:
         outer, self._variables, loops, self._loops = self._variables, ["$"], self._loops, 0
         nodes, end, token = self._list()
         self._variables, self._loops = outer, loops
+        if not end:
+            self._fail("unexpected EOF", token.at)
         if end != "end":
-            self._unexpected(token, "define clause")
+            self._fail("unexpected {{else}} in define clause", token.at)
         self._expect_right("end")
         self.defined[name] = nodes
 
@@ -294,7 +298,7 @@ class _Parser:
                 self._check_pipeline(commands, where, token)
                 self._take()
                 break
-            if token.kind in ("end", "declare") or (token.kind == "sign" and token.text != "(") or (
+            if token.kind in ("end", "declare", "other") or (token.kind == "sign" and token.text != "(") or (
                 token.kind == "word" and token.text in _KEYWORDS):  # fmt: skip
                 self._unexpected(token, where)
             commands.append(self._command())
@@ -317,8 +321,6 @@ class _Parser:
             sign = self._peek()
             if sign.kind == "declare" or (sign.kind == "sign" and sign.text == "="):
                 self._take()
-                if sign.text == "=" and name.text not in self._variables:
-                    self._fail(f'undefined variable "{name.text}"', name.at)
                 return [*names, name.text], sign.kind == "declare"
             if sign.kind == "sign" and sign.text == "," and where == "range" and not names:
                 names.append(name.text)
@@ -370,9 +372,8 @@ class _Parser:
             if following.kind == "sign" and following.text == "|":
                 self._take()
                 after = self._skip_space()
-                if after.kind == "right" or after.text in (")", "|"):
-                    self._fail("missing value for command", after.at) if after.kind == "right" else (
-                        self._unexpected(after, "operand"))  # fmt: skip
+                if after.kind == "sign" and after.text == "|":
+                    self._unexpected(after, "operand")
                 break
             self._unexpected(following if operand is not None or following.kind != "space" else token, "operand")
         if not operands:
