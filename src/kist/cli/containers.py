@@ -42,7 +42,9 @@ def filters(words: list[str]) -> str | None:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f'invalid argument "{word}" for "-f, --filter" flag: invalid filter \'{word}\'')
+            raise UsageError(
+                f'invalid argument "{word}" for "-f, --filter" flag: bad format of filter (expected name=value)'
+            )
         found.setdefault(key.strip().lower(), {})[value.strip()] = True
     return json.dumps(found) if found else None
 
@@ -262,8 +264,8 @@ def wait(context: Context, options: Parsed) -> int:
 
 def logs(context: Context, options: Parsed) -> int:
     found = context.client.call("GET", f"/containers/{options.arguments[0]}/json")
-    query = {"stdout": True, "stderr": True, "follow": options.follow, "since": _when(options.since),
-             "until": _when(options.until), "timestamps": options.timestamps, "tail": options.tail,
+    query = {"stdout": True, "stderr": True, "follow": options.follow, "since": _when(options.since, "since"),
+             "until": _when(options.until, "until"), "timestamps": options.timestamps, "tail": options.tail,
              "details": options.details}  # fmt: skip
     answer = context.client.open("GET", f"/containers/{found['Id']}/logs", query)
     if found["Config"]["Tty"]:
@@ -274,7 +276,7 @@ def logs(context: Context, options: Parsed) -> int:
     return 0
 
 
-def _when(text: str) -> str | None:
+def _when(text: str, name: str = "") -> str | None:
     """`42m`, `2026-01-01T00:00:00`, or seconds, as the API wants it."""
     if not text:
         return None
@@ -288,16 +290,17 @@ def _when(text: str) -> str | None:
         pass
     if text.replace(".", "", 1).isdigit():
         return text
-    return _parse_date(text)
+    return _parse_date(text, name)
 
 
-def _parse_date(text: str) -> str:
+def _parse_date(text: str, name: str) -> str:
     import datetime
 
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise KistError(f'invalid value for "since": failed to parse value as time or duration: "{text}"') from None
+        prefix = f'invalid value for "{name}": ' if name else ""
+        raise KistError(f'{prefix}failed to parse value as time or duration: "{text}"') from None
     return f"{moment.astimezone(datetime.UTC).timestamp():.9f}"
 
 
@@ -317,6 +320,8 @@ def port(context: Context, options: Parsed) -> int:
     ports = found["NetworkSettings"]["Ports"] or {}
     if wanted:
         number, _, protocol = wanted[0].partition("/")
+        if not number.isdigit():
+            raise KistError(f'Error: invalid port ({number}): strconv.ParseUint: parsing "{number}": invalid syntax')
         bindings = ports.get(f"{number}/{protocol or 'tcp'}")
         if not bindings:
             raise KistError(f"Error: No public port '{wanted[0]}' published for {name}")

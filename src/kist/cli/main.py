@@ -127,7 +127,8 @@ def _find(words: list[str]) -> tuple[Command, str, list[str]] | int:
     if f"{name} {rest[0]}" in NOT_YET:
         print(f"kist: kist {name} {rest[0]} is not supported yet{NOT_YET[f'{name} {rest[0]}']}", file=sys.stderr)
         return 1
-    print(f"kist: unknown command: kist {name} {rest[0]}\n\nUsage:  kist {name} COMMAND\n\n"
+    takes = " COMMAND" if name == "volume" else ""  # Docker says it there only
+    print(f"kist: unknown command: kist {name} {rest[0]}\n\nUsage:  kist {name}{takes}\n\n"
           f"Run 'kist {name} --help' for more information", file=sys.stderr)  # fmt: skip
     return 1
 
