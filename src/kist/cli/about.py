@@ -9,10 +9,10 @@ from typing import Any
 from kist import __version__
 from kist.cli import tables
 from kist.cli.context import Context
-from kist.cli.goformat import Struct
 from kist.cli.parse import Parsed
 from kist.client.http import API_VERSION, Unreachable
 from kist.model.errors import KistError
+from kist.model.goformat import Struct
 
 
 class _Version(Struct):
@@ -73,7 +73,7 @@ def version(context: Context, options: Parsed) -> int:
 
 def _formatted(value: Any, source: str, name: str = "") -> str:
     """A line that is cut short by an error is printed before it, as Docker's command does."""
-    from kist.cli.template import TemplateError, parsed
+    from kist.model.template import TemplateError, parsed
 
     template = parsed("{{json .}}" if source == "json" else source, name=name)
     template.prefix = ""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kist.cli import tables
-from kist.cli.context import Context, Quiet, confirm
+from kist.cli.context import Context, Quiet
 from kist.cli.parse import Parsed, UsageError
 from kist.cli.stream import demultiplex, write_all
 from kist.client.http import ApiError
@@ -58,7 +58,7 @@ def ps(context: Context, options: Parsed) -> int:
     query = {"all": options.all or limit > 0, "limit": limit if limit > 0 else None, "size": wants_size or None,
              "filters": filters(options.filter)}  # fmt: skip
     listed = context.client.call("GET", "/containers/json", query)
-    rows = [_ps_row(one, options.no_trunc) for one in listed]
+    rows = [ps_row(one, options.no_trunc) for one in listed]
     listing = _PS._replace(quiet_pattern="container_id: {{.ID}}") if source == "raw" else _PS
     if options.size:
         listing = listing._replace(table=_PS.table + "\t{{.Size}}", raw=_PS.raw + "size: {{.Size}}\n")
@@ -85,7 +85,7 @@ def _asks_for_size(source: str) -> bool:
     """Whether a format shows sizes, which cost time. Raises TemplateError for one that cannot be."""
     if not source:
         return False
-    from kist.cli.template import Template
+    from kist.model.template import Template
 
     probe = _Probe(_PS.kind, dict.fromkeys(_PS.titles, ""), {})
     template = Template(source, prefix="failed to parse template: ")
@@ -94,11 +94,12 @@ def _asks_for_size(source: str) -> bool:
     return probe.asked
 
 
-def _ps_row(one: dict[str, Any], whole: bool) -> dict[str, Any]:
+def ps_row(one: dict[str, Any], whole: bool) -> dict[str, Any]:
     command = f'"{one["Command"]}"'
     if not whole and len(one["Command"]) > 20:
         command = f'"{one["Command"][:19]}…"'
     names = [name.lstrip("/") for name in one["Names"]]
+    names = [name for name in names if whole or "/" not in name]  # what links call it is shown in full only
     mounts = [mount.get("Name") or mount["Source"] for mount in one.get("Mounts") or ()]
     if not whole:
         mounts = [name if len(name) <= 15 else name[:14] + "…" for name in mounts]
@@ -380,7 +381,7 @@ def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
     """Prints what was found, and then what was not; 1 when anything was missing. Raises TemplateError."""
     found, errors = [], []
     if options.format and options.format != "json":
-        from kist.cli.template import parsed
+        from kist.model.template import parsed
 
         parsed(options.format)
     for name in options.arguments:
@@ -395,14 +396,3 @@ def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
     for one in [*wrong, *errors]:
         print(one, file=sys.stderr)
     return 1 if wrong or errors else 0
-
-
-def prune(context: Context, options: Parsed) -> int:
-    if not confirm(options.force, "This will remove all stopped containers."):
-        return 0
-    found = context.client.call("POST", "/containers/prune", {"filters": filters(options.filter)})
-    if found["ContainersDeleted"]:
-        print("Deleted Containers:", *found["ContainersDeleted"], sep="\n")
-        print()
-    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
-    return 0

@@ -10,9 +10,7 @@ from typing import Any
 
 from kist.cli import tables
 from kist.cli.context import Context
-from kist.cli.goformat import Struct
 from kist.cli.parse import Parsed
-from kist.cli.template import TemplateError
 from kist.client import archive
 from kist.client.contexts import (
     DEFAULT,
@@ -26,6 +24,8 @@ from kist.client.contexts import (
 from kist.client.hosts import TlsFiles, check_stored
 from kist.client.tls import client_context
 from kist.model.errors import KistError
+from kist.model.goformat import Struct
+from kist.model.template import TemplateError
 
 _DEFAULT_DESCRIPTION = "Current DOCKER_HOST based configuration"
 _IN_MEMORY = "<IN MEMORY>"
@@ -123,7 +123,7 @@ def inspect(context: Context, options: Parsed) -> int:
     elif options.format == "json":
         print(_escaped(json.dumps(found, separators=(",", ":"), ensure_ascii=False)))
     else:
-        from kist.cli.template import parsed
+        from kist.model.template import parsed
 
         template = parsed(options.format)
         try:

@@ -9,9 +9,9 @@ from typing import Any
 
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
-from kist.cli.context import Context, confirm
-from kist.cli.goformat import Struct
+from kist.cli.context import Context
 from kist.cli.parse import Parsed
+from kist.model.goformat import Struct
 
 _VOLUMES = tables.Listing(
     "*formatter.volumeContext",
@@ -26,12 +26,6 @@ _NETWORKS = tables.Listing(
     "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
     "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n", "ID",
 )  # fmt: skip
-_DISK = tables.Listing(
-    "*formatter.diskUsageImagesContext",
-    {"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"},
-    "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
-    "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n",
-)
 _NOT_KNOWN = ("Availability", "Group", "Links", "Size", "Status")  # to a list: df and swarms tell them
 
 
@@ -70,19 +64,6 @@ def volume_rm(context: Context, options: Parsed) -> int:
     return context.for_each(options.arguments, lambda name: context.client.call("DELETE", f"/volumes/{name}", query))
 
 
-def volume_prune(context: Context, options: Parsed) -> int:
-    kind = "all local volumes" if options.all else "anonymous local volumes"
-    if not confirm(options.force, f"This will remove {kind} not used by at least one container."):
-        return 0
-    words = [*options.filter, *(["all=true"] if options.all else [])]
-    found = context.client.call("POST", "/volumes/prune", {"filters": filters(words)})
-    if found["VolumesDeleted"]:
-        print("Deleted Volumes:", *found["VolumesDeleted"], sep="\n")
-        print()
-    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
-    return 0
-
-
 def network_ls(context: Context, options: Parsed) -> int:
     found = context.client.call("GET", "/networks", {"filters": filters(options.filter)})
     rows = [
@@ -116,7 +97,7 @@ def network_inspect(context: Context, options: Parsed) -> int:
 
 def events(context: Context, options: Parsed) -> int:
     from kist.cli.containers import _when
-    from kist.cli.template import TemplateError, parsed
+    from kist.model.template import TemplateError, parsed
 
     source = "{{json .}}" if options.format == "json" else options.format
     template = parsed(source, prefix="Error parsing format: ") if source else None
@@ -170,31 +151,6 @@ def _event_line(event: dict[str, Any]) -> str:
     attributes = ", ".join(f"{key}={value}" for key, value in sorted(event["Actor"]["Attributes"].items()))
     shown = f" ({attributes})" if attributes else ""
     return f"{stamp} {event['Type']} {event['Action']} {event['Actor']['ID']}{shown}"
-
-
-def df(context: Context, options: Parsed) -> int:
-    found = context.client.call("GET", "/system/df")
-    images, containers, volumes = found["Images"], found["Containers"], found["Volumes"]
-    used = {one["ImageID"] for one in containers}
-    unused = sum(one["Size"] for one in images if one["Id"] not in used)
-    idle = [one for one in containers if one["State"] not in ("running", "paused", "restarting")]
-    loose = [one for one in volumes if not one["UsageData"]["RefCount"]]
-    total = found["LayersSize"]
-    rows = [
-        ("Images", len(images), sum(one["Id"] in used for one in images), total, min(unused, total)),
-        ("Containers", len(containers), len(containers) - len(idle),
-         sum(one.get("SizeRw", 0) for one in containers), sum(one.get("SizeRw", 0) for one in idle)),
-        ("Local Volumes", len(volumes), len(volumes) - len(loose), sum(one["UsageData"]["Size"] for one in volumes),
-         sum(one["UsageData"]["Size"] for one in loose)),
-        ("Build Cache", 0, 0, 0, 0),
-    ]  # fmt: skip
-    table = [
-        {"Type": kind, "TotalCount": str(count), "Active": str(active), "Size": tables.human_size(size, 4),
-         "Reclaimable": tables.human_size(free, 4) + (f" ({100 * free // size}%)" if size else "")}
-        for kind, count, active, size, free in rows
-    ]  # fmt: skip
-    sys.stdout.write(tables.show(table, options.format, _DISK))
-    return 0
 
 
 def dial_stdio(context: Context, options: Parsed) -> int:

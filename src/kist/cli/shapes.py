@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kist.cli.goformat import NilList, NilMap, Number, StringMap, Struct
+from kist.model.goformat import NilList, NilMap, Number, StringMap, Struct
 
 _MAPS = frozenset(
     {

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kist.cli.template import Struct, Template, TemplateError, parsed, unescape
+from kist.model.template import Struct, Template, TemplateError, parsed, unescape
 
 
 def human_size(size: float, digits: int = 3) -> str:
@@ -161,3 +161,8 @@ def inspect(values: list[Any], source: str) -> tuple[str, list[str]]:
         except TemplateError as error:
             errors.append(error.message)
     return "".join(f"{one}\n" for one in out) or "\n", errors
+
+
+def one(value: Any, source: str) -> str:
+    """A single value through --format, which is no list (`system df -v`). Raises TemplateError."""
+    return f"{Template('{{json .}}' if source == 'json' else source, prefix='').render(value)}\n"

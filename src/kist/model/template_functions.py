@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from urllib.parse import quote_plus
 
-from kist.cli.goformat import MISSING, NilList, NilMap, Number, StringMap, Struct, kind_of, sprint, sprintf, text
+from kist.model.goformat import MISSING, NilList, NilMap, Number, StringMap, Struct, kind_of, sprint, sprintf, text
 
 
 class FunctionError(Exception):
@@ -153,8 +154,6 @@ def _escaper(pairs: dict[str, str]) -> Callable[..., str]:
 
 
 def _query(*values: Any) -> str:
-    from urllib.parse import quote_plus
-
     return quote_plus(sprint(values))
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kist.cli.goformat import MISSING, Number, Struct, kind_of, quoted, text
-from kist.cli.template_functions import FUNCTIONS, OVER_TITLES, Function, FunctionError, truth
-from kist.cli.template_parse import Node, TemplateError, Tree, parse
+from kist.model.goformat import MISSING, Number, Struct, kind_of, quoted, text
+from kist.model.template_functions import FUNCTIONS, OVER_TITLES, Function, FunctionError, truth
+from kist.model.template_parse import Node, TemplateError, Tree, parse
 
 __all__ = ["MISSING", "Struct", "Template", "TemplateError", "parsed", "unescape"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -188,8 +189,6 @@ class _Parser:
         shown = {"end": "EOF", "right": '"}}"'}.get(token.kind) or (
             f"<{token.text}>" if token.text in _KEYWORDS or token.kind == "dot" else f'"{token.text}"')  # fmt: skip
         if token.kind in ("string", "raw"):
-            import json
-
             shown = json.dumps(token.text, ensure_ascii=False)
         self._fail(f"unexpected {shown} in {where}", token.at)
 
@@ -453,8 +452,6 @@ def _shown(node: Node) -> str:
 
 
 def _quoted(text: str) -> str:
-    import json
-
     return json.dumps(text, ensure_ascii=False)
 
 
