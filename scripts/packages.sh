@@ -18,6 +18,8 @@ need nsenter util-linux
 need sshd openssh-server
 need ssh openssh-client
 need openssl openssl
+need zsh zsh
+need fish fish
 need podman podman
 need runc runc
 need rsyslogd rsyslog
