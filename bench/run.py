@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCKER = shutil.which("docker") or "docker"
 PAUSE = 0.5  # seconds of quiet before a start, after which the kernel's slow paths show
 ARCHIVE = Path("/var/tmp/kist-bench-busybox.tar")
+SMALL_FILES = Path("/var/tmp/kist-bench-files")
 IDLE = 100  # containers that idle while memory is taken
 OF_A_CONTAINER = ("kist-monitor", "containerd-shim")
 
@@ -169,6 +170,26 @@ def at_once(engine: Engine, count: int, clients: int) -> None:
         list(pool.map(lambda _: engine.run("run", "--rm", "busybox", "true"), range(count)))
 
 
+def copy_in(engine: Engine) -> Callable[[], float]:
+    """Three hundred small files into a directory that is not there yet; its removal is not timed."""
+
+    def once() -> float:
+        begin = time.perf_counter()
+        engine.run("cp", str(SMALL_FILES), "idle:/tmp/copied")
+        taken = time.perf_counter() - begin
+        engine.run("exec", "idle", "rm", "-rf", "/tmp/copied")
+        return taken
+
+    return once
+
+
+def make_small_files() -> None:
+    shutil.rmtree(SMALL_FILES, ignore_errors=True)
+    SMALL_FILES.mkdir()
+    for number in range(300):
+        (SMALL_FILES / f"file{number}").write_text(f"the content of file {number}\n")
+
+
 def timed(work: Callable[[], object]) -> float:
     """Seconds; work that returns a number has taken its own time."""
     begin = time.perf_counter()
@@ -198,6 +219,7 @@ def benchmarks(engine: Engine) -> Iterator[Benchmark]:
     yield Benchmark(f"the same, {PAUSE} s apart", api_life_cycle(engine, PAUSE), 2, 0.08)
     yield Benchmark("32 at once, 16 clients", lambda: at_once(engine, 32, 16), 4, 0.15)
     yield Benchmark("exec true", lambda: engine.run("exec", "idle", "true"), 1, 0.5)
+    yield Benchmark("cp of 300 small files in", copy_in(engine), 1, 0.5)
     yield Benchmark("1 M lines to an attached client", lambda: engine.run("run", "--rm", "busybox", *LINES), 5, 0.3)
     yield Benchmark("1 M lines by logs", lambda: engine.run("logs", "talker"), 5, 0.2)
     long_lines = ("run", "--rm", "busybox", *LONG_LINES)
@@ -326,6 +348,7 @@ def main() -> None:
     base = tempfile.mkdtemp(prefix="kb", dir="/tmp")
     engines: list[Engine] = []
     try:
+        make_small_files()
         start_engines(base, options.engines, engines)
         names = " | ".join(engine.name for engine in engines)
         lines = [f"| | {names} | ratio | target |", f"|---|{'---|' * (len(engines) + 2)}"]

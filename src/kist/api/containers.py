@@ -44,6 +44,7 @@ class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
 
     host_config: HostConfig | None = None
     networking_config: _Networking | None = None
+    runtime: str = ""  # where docker-py puts it, heard when there is no HostConfig (dockerd before 25)
 
 
 class Containers(Protocol):
@@ -108,9 +109,10 @@ class ContainerRoutes:
         *,
         cgroup2: bool,
         default_network: str,
+        check_start: Callable[[Request], None] = lambda request: None,
     ) -> None:
         self._containers, self._create, self._logs, self._pruned = containers, create, logs, pruned
-        self._cgroup2, self._default_network = cgroup2, default_network
+        self._cgroup2, self._default_network, self._check_start = cgroup2, default_network, check_start
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -140,7 +142,7 @@ class ContainerRoutes:
         limit = integer(request, "limit") or 0
         everything = flag(request, "all") or limit > 0 or bool({"status", "exited"} & set(filters))
         names = self._containers.link_names()
-        records = select(self._containers.all(), filters, everything, names)
+        records = select(self._containers.all(), filters, everything)
         if limit > 0:
             records = records[:limit]
         if flag(request, "size"):
@@ -161,7 +163,7 @@ class ContainerRoutes:
         config, host, networks, warnings = compat.create(
             request,
             config,
-            rest.host_config or HostConfig(),
+            rest.host_config or HostConfig(runtime=rest.runtime),
             networks,
             cgroup2=self._cgroup2,
             default_network=self._default_network,
@@ -188,6 +190,7 @@ class ContainerRoutes:
         if "transfer-encoding" in request.headers or (is_number(length) and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
+        self._check_start(request)
         await self._containers.start(request.parameters["name"])
         return Response(204)
 
@@ -367,13 +370,8 @@ async def upgrade(request: Request, *, tty: bool, headers: Mapping[str, str] | N
 # --- the filters of `ps` ---
 
 
-def select(
-    records: list[ContainerRecord], filters: Filters, everything: bool, names: Mapping[str, list[str]]
-) -> list[ContainerRecord]:
-    """The containers that every filter lets through. `names` of those that have more than their own.
-
-    Raises InvalidParameter, NotFound for `before` and `since`.
-    """
+def select(records: list[ContainerRecord], filters: Filters, everything: bool) -> list[ContainerRecord]:
+    """The containers that every filter lets through. Raises InvalidParameter, NotFound for `before` and `since`."""
     for value in filters.get("status", ()):
         if value not in _STATES:
             reason = f"invalid value for state ({value}): must be one of {', '.join(_STATES)}"
@@ -400,7 +398,7 @@ def select(
             continue
         if is_task is True:
             continue
-        if _matches(record, filters, names.get(record.id, [record.name])):
+        if _matches(record, filters):
             found.append(record)
     return found
 
@@ -415,14 +413,14 @@ def _created(records: list[ContainerRecord], filters: Filters, key: str) -> str:
     return ""
 
 
-def _matches(record: ContainerRecord, filters: Filters, names: list[str]) -> bool:
+def _matches(record: ContainerRecord, filters: Filters) -> bool:
     if not match_labels(filters, record.config.labels):
         return False
     if "label!" in filters and match_labels(filters, record.config.labels, "label!"):
         return False
     checks: dict[str, Callable[[str], bool]] = {
         "id": record.id.startswith,
-        "name": lambda value: any(_name_matches(value, name) for name in names),
+        "name": lambda value: _name_matches(value, record.name),
         "status": lambda value: record.state.status == value,
         "exited": lambda value: (
             record.has_been_started and not record.state.alive and record.state.exit_code == int(value)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kist.cli import tables
-from kist.cli.context import Context, Quiet, confirm
+from kist.cli.context import Context, Quiet
 from kist.cli.parse import Parsed, UsageError
 from kist.cli.stream import demultiplex, write_all
 from kist.client.http import ApiError
@@ -39,18 +39,19 @@ def ps(context: Context, options: Parsed) -> int:
     query = {"all": options.all or limit > 0, "limit": limit if limit > 0 else None, "size": wants_size or None,
              "filters": filters(options.filter)}  # fmt: skip
     listed = context.client.call("GET", "/containers/json", query)
-    rows = [_ps_row(one, options.no_trunc, wants_size) for one in listed]
+    rows = [ps_row(one, options.no_trunc, wants_size) for one in listed]
     default = _PS + ("\t{{.Size}}" if options.size else "")
     quiet = "ID" if options.quiet else ""
     sys.stdout.write(tables.show(rows, options.format, _PS_TITLES, default, quiet=quiet))
     return 0
 
 
-def _ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
+def ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
     command = f'"{one["Command"]}"'
     if not whole and len(one["Command"]) > 20:
         command = f'"{one["Command"][:19]}…"'
     names = [name.lstrip("/") for name in one["Names"]]
+    names = [name for name in names if whole or "/" not in name]  # what links call it is shown in full only
     mounts = [mount.get("Name") or mount["Source"] for mount in one.get("Mounts") or ()]
     if not whole:
         mounts = [name if len(name) <= 15 else name[:14] + "…" for name in mounts]
@@ -334,14 +335,3 @@ def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
     for error_text in errors:
         print(error_text, file=sys.stderr)
     return 1 if errors else 0
-
-
-def prune(context: Context, options: Parsed) -> int:
-    if not confirm(options.force, "This will remove all stopped containers."):
-        return 0
-    found = context.client.call("POST", "/containers/prune", {"filters": filters(options.filter)})
-    if found["ContainersDeleted"]:
-        print("Deleted Containers:", *found["ContainersDeleted"], sep="\n")
-        print()
-    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
-    return 0

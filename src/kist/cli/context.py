@@ -82,5 +82,8 @@ def confirm(force: bool, text: str) -> bool:
     """Asks on the terminal unless forced."""
     if force:
         return True
-    answer = input(f"WARNING! {text}\nAre you sure you want to continue? [y/N] ")
+    try:
+        answer = input(f"WARNING! {text}\nAre you sure you want to continue? [y/N] ")
+    except EOFError:
+        return False
     return answer.strip().lower() in ("y", "yes")

@@ -11,7 +11,6 @@ from typing import Any
 from kist.cli import tables
 from kist.cli.context import Context
 from kist.cli.parse import Parsed
-from kist.cli.template import TemplateError
 from kist.client import archive
 from kist.client.contexts import (
     DEFAULT,
@@ -25,6 +24,7 @@ from kist.client.contexts import (
 from kist.client.hosts import TlsFiles, check_stored
 from kist.client.tls import client_context
 from kist.model.errors import KistError
+from kist.model.template import TemplateError
 
 _DEFAULT_DESCRIPTION = "Current DOCKER_HOST based configuration"
 _IN_MEMORY = "<IN MEMORY>"

@@ -11,7 +11,7 @@ from typing import Any
 
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
-from kist.cli.context import Context, confirm
+from kist.cli.context import Context
 from kist.cli.parse import Parsed
 from kist.client.http import Answer, ApiError
 from kist.model.errors import KistError
@@ -168,25 +168,30 @@ def save(context: Context, options: Parsed) -> int:
     if not options.output and os.isatty(1):
         raise KistError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     answer = context.client.open("GET", "/images/get", {"names": options.arguments})
-    if not options.output:
+    save_answer(answer, options.output, "failed to save image")
+    return 0
+
+
+def save_answer(answer: Answer, output: str, failed: str) -> None:
+    """An answer's body into a file, whole or not at all, or to standard output. Raises KistError, OSError."""
+    if not output:
         for chunk in answer.chunks():
             sys.stdout.buffer.write(chunk)
         sys.stdout.flush()
-        return 0
-    partial = f"{options.output}.{os.getpid()}.partial"
+        return
+    partial = f"{output}.{os.getpid()}.partial"
     try:
         with open(partial, "wb") as file:
             for chunk in answer.chunks():
                 file.write(chunk)
-        os.rename(partial, options.output)
+        os.rename(partial, output)
     except BaseException as error:
         if os.path.exists(partial):
             os.unlink(partial)
         if isinstance(error, OSError):
             reason = (error.strerror or str(error)).lower()
-            raise KistError(f"failed to save image: {options.output}: {reason}") from error
+            raise KistError(f"{failed}: {output}: {reason}") from error
         raise
-    return 0
 
 
 def import_(context: Context, options: Parsed) -> int:
@@ -201,21 +206,6 @@ def import_(context: Context, options: Parsed) -> int:
         "POST", "/images/create", query, stream=stream, headers={"Content-Type": "application/x-tar"}
     )
     show_progress(answer)
-    return 0
-
-
-def prune(context: Context, options: Parsed) -> int:
-    kind = "all images without at least one container associated to them" if options.all else "all dangling images"
-    if not confirm(options.force, f"This will remove {kind}."):
-        return 0
-    words = [*options.filter, f"dangling={'false' if options.all else 'true'}"]
-    found = context.client.call("POST", "/images/prune", {"filters": filters(words)})
-    if found["ImagesDeleted"]:
-        print("Deleted Images:")
-        for one in found["ImagesDeleted"]:
-            print(f"untagged: {one['Untagged']}" if "Untagged" in one else f"deleted: {one['Deleted']}")
-        print()
-    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
     return 0
 
 

@@ -48,7 +48,8 @@ def dispatch(words: list[str]) -> int:
         return 0
     except UsageError as error:
         text = error.text
-        if path != "kist" and "Usage:" not in text and "--help" not in text:  # raised while options were put together
+        shown = error.plain or "Usage:" in text or "--help" in text
+        if path != "kist" and not shown:  # raised while options were put together
             text = with_usage(text, command, path)
         print(text, file=sys.stderr)
         return error.status

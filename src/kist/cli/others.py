@@ -10,7 +10,7 @@ from typing import Any
 from kist import __version__
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
-from kist.cli.context import Context, confirm
+from kist.cli.context import Context
 from kist.cli.parse import Parsed
 from kist.client.http import Unreachable
 
@@ -55,19 +55,6 @@ def volume_inspect(context: Context, options: Parsed) -> int:
 def volume_rm(context: Context, options: Parsed) -> int:
     query = {"force": options.force}
     return context.for_each(options.arguments, lambda name: context.client.call("DELETE", f"/volumes/{name}", query))
-
-
-def volume_prune(context: Context, options: Parsed) -> int:
-    kind = "all local volumes" if options.all else "anonymous local volumes"
-    if not confirm(options.force, f"This will remove {kind} not used by at least one container."):
-        return 0
-    words = [*options.filter, *(["all=true"] if options.all else [])]
-    found = context.client.call("POST", "/volumes/prune", {"filters": filters(words)})
-    if found["VolumesDeleted"]:
-        print("Deleted Volumes:", *found["VolumesDeleted"], sep="\n")
-        print()
-    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
-    return 0
 
 
 def network_ls(context: Context, options: Parsed) -> int:
@@ -132,7 +119,7 @@ def events(context: Context, options: Parsed) -> int:
 
     query = {"since": _when(options.since), "until": _when(options.until), "filters": filters(options.filter)}
     answer = context.client.open("GET", "/events", query)
-    from kist.cli.template import Template
+    from kist.model.template import Template
 
     template = Template("{{json .}}" if options.format == "json" else options.format) if options.format else None
     for line in answer.lines():
@@ -148,33 +135,6 @@ def events(context: Context, options: Parsed) -> int:
         print(
             f"{stamp}{zone[:3]}:{zone[3:]} {event['Type']} {event['Action']} {event['Actor']['ID']}{shown}", flush=True
         )
-    return 0
-
-
-def df(context: Context, options: Parsed) -> int:
-    found = context.client.call("GET", "/system/df")
-    images, containers, volumes = found["Images"], found["Containers"], found["Volumes"]
-    used = {one["ImageID"] for one in containers}
-    unused = sum(one["Size"] for one in images if one["Id"] not in used)
-    idle = [one for one in containers if one["State"] not in ("running", "paused", "restarting")]
-    loose = [one for one in volumes if not one["UsageData"]["RefCount"]]
-    total = found["LayersSize"]
-    rows = [
-        ("Images", len(images), sum(one["Id"] in used for one in images), total, min(unused, total)),
-        ("Containers", len(containers), len(containers) - len(idle),
-         sum(one.get("SizeRw", 0) for one in containers), sum(one.get("SizeRw", 0) for one in idle)),
-        ("Local Volumes", len(volumes), len(volumes) - len(loose), sum(one["UsageData"]["Size"] for one in volumes),
-         sum(one["UsageData"]["Size"] for one in loose)),
-        ("Build Cache", 0, 0, 0, 0),
-    ]  # fmt: skip
-    titles = {"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"}
-    table = [
-        {"Type": kind, "TotalCount": str(count), "Active": str(active), "Size": tables.human_size(size, 4),
-         "Reclaimable": tables.human_size(free, 4) + (f" ({100 * free // size}%)" if size else "")}
-        for kind, count, active, size, free in rows
-    ]  # fmt: skip
-    default = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
-    sys.stdout.write(tables.show(table, options.format, titles, default))
     return 0
 
 

@@ -25,10 +25,7 @@ _NOT_PASSED_ON = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE
 
 
 def create(context: Context, options: Parsed) -> int:
-    try:
-        print(create_or_pull(context, options, "create"))
-    except ApiError as error:
-        raise RunFailed(f"Error response from daemon: {error.message}", 1, "create") from error
+    print(create_or_pull(context, options, "create"))
     return 0
 
 
@@ -86,14 +83,18 @@ def run(context: Context, options: Parsed) -> int:
         told = error.message
         if not told.startswith("invalid reference format"):
             told = f"Error response from daemon: {told}"
-        raise RunFailed(told, 125, "run") from error
+        raise RunFailed(told, _start_status(told), "run") from error
+    except RunFailed:  # of the command line itself
+        raise
     except (KistError, OSError) as error:
-        raise RunFailed(str(error), 125, "run") from error
+        raise RunFailed(str(error), _start_status(str(error)), "run") from error
     if options.detach:
         try:
             context.client.call("POST", f"/containers/{container}/start")
         except ApiError as error:
-            raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
+            raise RunFailed(
+                f"Error response from daemon: {error.message}", _start_status(error.message), "run"
+            ) from error
         print(container)
         return 0
     streams = {name.lower() for name in options.attach} or {"stdout", "stderr"} | (
@@ -131,8 +132,9 @@ def _name_and_tag(image: str) -> tuple[str, str]:
     return name, tag
 
 
-def _start_status(error: ApiError) -> int:
-    text = error.message.lower()
+def _start_status(text: str) -> int:
+    """Docker's command looks for these words in whatever went wrong."""
+    text = text.lower()
     if any(word in text for word in ("executable file not found", "no such file or directory")):
         return 127
     if any(word in text for word in ("permission denied", "is a directory", "exec format error")):
@@ -160,7 +162,9 @@ def _attached(
         except ApiError as error:
             if not wraps_errors:
                 raise
-            raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
+            raise RunFailed(
+                f"Error response from daemon: {error.message}", _start_status(error.message), "run"
+            ) from error
         return _pump(context, container, attached, waiting, "stdin" in streams, options.tty, keys)
     except Detached:
         return 0
@@ -229,6 +233,12 @@ def _pass_signals_on(context: Context, container: str) -> Any:
 
 def start(context: Context, options: Parsed) -> int:
     client = context.client
+    if options.checkpoint and not (options.attach or options.interactive):
+        if len(options.arguments) > 1:
+            raise KistError("you cannot restore multiple containers at once")
+        query = {"checkpoint": options.checkpoint, "checkpoint-dir": options.checkpoint_dir or None}
+        client.call("POST", f"/containers/{options.arguments[0]}/start", query)
+        return 0
     if not (options.attach or options.interactive):
         return context.for_each(
             options.arguments,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kist.cli.template import MISSING, Template, unescape
+from kist.model.template import MISSING, Template, unescape
 
 Row = dict[str, Any]
 

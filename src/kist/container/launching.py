@@ -62,7 +62,7 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             extra_groups=(*(asked.group_add or ()), *cdi.groups(edits)),
             rootfs=engine.snapshotter.mounts(record.snapshot),
             links=(link,) if link is not None else (),
-            log=log_setup(asked.log_config, record.config, engine.log_path(record.id)),
+            log=log_setup(machine, engine.log_path(machine)),
             run_dir=run_dir,
             root_dir=f"{engine.exec_root}/rootfs",
             cgroup=engine.cgroup(machine),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from kist.container import checkpoints, links, pausing
 from kist.container import create as creating
-from kist.container import links, pausing
 from kist.container import top as processes
 from kist.container import update as updating
 from kist.container.attaching import attach_with_past
@@ -57,7 +57,7 @@ class ContainerService:
         return [one.id for one in machine.execs.values() if one.exit_code is None] if machine.state.running else []
 
     def log_path(self, name: str) -> str:
-        return self._engine.log_path(self._find(name).id)
+        return self._engine.log_path(self._find(name))
 
     def directory(self, name: str) -> str:
         return self._engine.directory(self._find(name).id)
@@ -90,6 +90,18 @@ class ContainerService:
     async def kill(self, name: str, signal: str) -> None:
         """SIGKILL is waited for, as dockerd does: clients look at the exit code next."""
         await self._lifecycle.kill(self._find(name), signal)
+
+    def checkpoints(self, name: str, directory: str) -> list[str]:
+        return checkpoints.names(self._engine, self._find(name), directory)
+
+    def checkpoint_create(self, name: str, checkpoint: str, directory: str, *, leave: bool) -> None:
+        checkpoints.create(self._engine, self._find(name), name, checkpoint, directory)
+
+    def checkpoint_remove(self, name: str, checkpoint: str, directory: str) -> None:
+        checkpoints.remove(self._engine, self._find(name), name, checkpoint, directory)
+
+    def checkpoint_start(self, name: str, checkpoint: str) -> None:
+        checkpoints.check_start(self._engine, self._find(name), checkpoint)
 
     async def pause(self, name: str) -> None:
         await pausing.pause(self._engine, self._find(name))

@@ -10,6 +10,7 @@ from typing import Any
 from kist import __version__
 from kist.api.compat import API_VERSION, MINIMUM_VERSION
 from kist.container.engine import Engine
+from kist.container.logging import driver_names
 from kist.container.validate import HostLimits
 from kist.image.service import host_architecture
 from kist.kernel import caps
@@ -134,7 +135,7 @@ def info(engine: Engine, settings: Settings, engine_id: str) -> dict[str, Any]:
         "Driver": engine.snapshotter.name,
         "DriverStatus": [["Data Root", engine.data_root]],
         "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None,
-                    "Log": ["json-file", "none"]},
+                    "Log": driver_names()},
         "MemoryLimit": limits.memory,
         "SwapLimit": limits.swap,
         "CpuCfsPeriod": limits.cpu_quota,
