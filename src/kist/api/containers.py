@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import msgspec
 
 from kist.api import compat, render
-from kist.api.app import body, flag, integer, json_body, json_response, uint32
+from kist.api.app import body, flag, integer, json_body, json_response, parse_integer, uint32
 from kist.api.filters import Filters, boolean, match_labels, parse_filters
-from kist.api.times import parse_limit, parse_timestamp
+from kist.api.times import parse_prune_limit, parse_timestamp
 from kist.api.usage import measured
 from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
@@ -228,16 +228,16 @@ class ContainerRoutes:
     async def update(self, request: Request) -> Response:
         asked = compat.update(request, await body(request, HostConfig, "container.UpdateConfig"))
         warnings = await self._containers.update(request.parameters["name"], asked)
-        return json_response(ContainerUpdated(warnings=list(warnings)))
+        return json_response(ContainerUpdated(warnings=list(warnings) or None))
 
     async def prune(self, request: Request) -> Response:
         filters = parse_filters(request, frozenset({"label", "label!", "until"}))
-        limits = [parse_limit(value) for value in filters.get("until", ())]
+        limit = parse_prune_limit(filters.get("until", []))
         names = [
             one.id
             for one in self._containers.all()
             if not one.state.running
-            and not any(nanoseconds(one.created) > limit for limit in limits)
+            and (limit is None or nanoseconds(one.created) <= limit)
             and match_labels(filters, one.config.labels)
             and not ("label!" in filters and match_labels(filters, one.config.labels, "label!"))
         ]
@@ -377,10 +377,10 @@ def select(records: list[ContainerRecord], filters: Filters, everything: bool) -
             reason = f"invalid value for state ({value}): must be one of {', '.join(_STATES)}"
             raise InvalidParameter(f"invalid filter 'status={value}': {reason}")
     for value in filters.get("exited", ()):
-        if not is_number(value.removeprefix("-")):
-            raise InvalidParameter(
-                f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax"
-            )
+        try:
+            parse_integer(value)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"invalid filter 'exited={value}': {error.message}") from error
     for value in filters.get("health", ()):
         if value not in _HEALTH:
             reason = f"invalid value for health ({value}): must be one of {', '.join(_HEALTH)}"
@@ -404,13 +404,15 @@ def select(records: list[ContainerRecord], filters: Filters, everything: bool) -
 
 
 def _created(records: list[ContainerRecord], filters: Filters, key: str) -> str:
+    """When the container that is named was made, "" without one. Raises NotFound."""
+    found = ""
     for name in filters.get(key, ()):
         bare = name.removeprefix("/")
-        for record in records:
-            if record.name == bare or record.id.startswith(bare):
-                return record.created
-        raise NotFound(f"No such container: {name}")
-    return ""
+        named = [record for record in records if record.name == bare or record.id.startswith(bare)]
+        if not named:
+            raise NotFound(f"No such container: {name}")
+        found = named[0].created
+    return found
 
 
 def _matches(record: ContainerRecord, filters: Filters) -> bool:

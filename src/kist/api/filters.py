@@ -56,6 +56,7 @@ def boolean(filters: Filters, key: str) -> bool | None:
     values = filters.get(key)
     if not values:
         return None
-    if len(values) > 1 or values[0].lower() not in ("1", "true", "0", "false"):
+    yes, no = ("1" in values or "true" in values), ("0" in values or "false" in values)
+    if yes == no:
         raise InvalidParameter(f"invalid filter '{key}=[{' '.join(values)}]'")
-    return values[0].lower() in ("1", "true")
+    return yes
