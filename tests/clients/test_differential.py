@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -315,7 +316,8 @@ LINES = [line for line in (SAME + MORE).splitlines() if line and not line.starts
 
 
 @pytest.fixture(scope="module")
-def prepared(shared_engine: Kistd, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def prepared(shared_engine: Kistd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What stands for the places in the lines; the engine is left as empty as it was."""
     directory = tmp_path_factory.mktemp("t")
     (directory / "file").write_text("x")
     shared_engine.ok(
@@ -323,7 +325,10 @@ def prepared(shared_engine: Kistd, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     shared_engine.docker("run", "--name", "diffstop", "busybox", "sh", "-c", "seq 3; echo bad >&2; exit 3")
     shared_engine.ok("volume", "create", "--label", "q=r", "diffvolume")
-    return {"{V}": "diffvolume", "{C}": "diffrun", "{S}": "diffstop", "{T}": str(directory)}
+    yield {"{V}": "diffvolume", "{C}": "diffrun", "{S}": "diffstop", "{T}": str(directory)}
+    shared_engine.remove_all()
+    shared_engine.docker("volume", "rm", "diffvolume")
+    shared_engine.docker("image", "prune", "-f")
 
 
 def split(line: str) -> list[str]:

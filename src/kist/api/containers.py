@@ -27,7 +27,7 @@ from kist.wire import decode
 from kist.wire.containers import ContainerCreated, ContainersPruned, ContainerUpdated, ContainerWaited, Processes
 
 _FILTERS = frozenset({
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
     "network", "publish", "since", "status", "volume",
 })  # fmt: skip
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
@@ -140,7 +140,7 @@ class ContainerRoutes:
     async def list(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
         limit = integer(request, "limit") or 0
-        everything = flag(request, "all") or limit > 0 or bool({"status", "exited"} & set(filters))
+        everything = flag(request, "all") or limit > 0 or "status" in filters
         names = self._containers.link_names()
         records = select(self._containers.all(), filters, everything)
         if limit > 0:
@@ -417,8 +417,6 @@ def _created(records: list[ContainerRecord], filters: Filters, key: str) -> str:
 
 def _matches(record: ContainerRecord, filters: Filters) -> bool:
     if not match_labels(filters, record.config.labels):
-        return False
-    if "label!" in filters and match_labels(filters, record.config.labels, "label!"):
         return False
     checks: dict[str, Callable[[str], bool]] = {
         "id": record.id.startswith,

@@ -41,7 +41,7 @@ def parse_limit(text: str) -> int:
     """
     if _SPAN.match(text) and text != "0":
         span = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-        return time.time_ns() - int(span)
+        return int((time.time_ns() - span) // 1e9) * 1_000_000_000  # Docker counts it from whole seconds
     try:
         if _INTEGER.match(text.partition(".")[0]):
             return parse_timestamp(text)
