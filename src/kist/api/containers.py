@@ -60,6 +60,7 @@ class Containers(Protocol):
     def unlink(self, name: str) -> None: ...
     async def sizes(self, name: str) -> tuple[int, int]: ...
     async def start(self, name: str) -> None: ...
+    async def start_from(self, name: str, checkpoint: str, directory: str) -> None: ...
     async def stop(self, name: str, seconds: int | None, signal: str) -> None: ...
     async def restart(self, name: str, seconds: int | None, signal: str) -> None: ...
     async def kill(self, name: str, signal: str) -> None: ...
@@ -108,9 +109,10 @@ class ContainerRoutes:
         *,
         cgroup2: bool,
         default_network: str,
+        experimental: bool,
     ) -> None:
         self._containers, self._create, self._logs, self._pruned = containers, create, logs, pruned
-        self._cgroup2, self._default_network = cgroup2, default_network
+        self._cgroup2, self._default_network, self._experimental = cgroup2, default_network, experimental
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -188,7 +190,13 @@ class ContainerRoutes:
         if "transfer-encoding" in request.headers or (is_number(length) and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
-        await self._containers.start(request.parameters["name"])
+        name, checkpoint = request.parameters["name"], request.query.get("checkpoint", "")
+        if not checkpoint:
+            await self._containers.start(name)
+        elif self._experimental:
+            await self._containers.start_from(name, checkpoint, request.query.get("checkpoint-dir", ""))
+        else:
+            raise InvalidParameter("checkpoint is only supported in experimental mode")
         return Response(204)
 
     async def stop(self, request: Request) -> Response:

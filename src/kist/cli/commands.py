@@ -12,6 +12,7 @@ _QUIET = Opt("quiet", "flag", "Only display IDs", "q")
 _NO_TRUNC = Opt("no-trunc", "flag", "Don't truncate output")
 _KEYS = Opt("detach-keys", "text", "Override the key sequence for detaching a container")
 _PROXY = Opt("sig-proxy", "flag", "Proxy all received signals to the process", default=True)
+_CHECKPOINT_DIR = Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory")
 _FORCE = Opt("force", "flag", "Do not prompt for confirmation", "f")
 _CHANGEABLE = frozenset({
     "blkio-weight", "cpu-period", "cpu-quota", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory",
@@ -50,6 +51,8 @@ CONTAINER = (
         "run:start",
         (
             Opt("attach", "flag", "Attach STDOUT/STDERR and forward signals", "a"),
+            Opt("checkpoint", "text", "Restore from this checkpoint"),
+            _CHECKPOINT_DIR,
             Opt("interactive", "flag", "Attach container's STDIN", "i"),
             _KEYS,
             _PROXY,
@@ -400,6 +403,16 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
                 "others:network_inspect", (_FORMAT,), 1, -1),
         Command("ls", "[OPTIONS]", "List networks", "others:network_ls", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET)),
     )),
+    "checkpoint": ("Manage checkpoints", (
+        Command("create", "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container",
+                "checkpoints:create",
+                (_CHECKPOINT_DIR,
+                 Opt("leave-running", "flag", "Leave the container running after checkpoint")), 2, 2),
+        Command("ls", "[OPTIONS] CONTAINER", "List checkpoints for a container", "checkpoints:ls",
+                (_CHECKPOINT_DIR,), 1, 1, aliases=("list",)),
+        Command("rm", "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint", "checkpoints:rm",
+                (_CHECKPOINT_DIR,), 2, 2, aliases=("remove",)),
+    )),
     "system": ("Manage the engine", (
         *SYSTEM[1:],
         Command("df", "[OPTIONS]", "Show disk usage", "others:df", (_LIST_FORMAT,)),
@@ -418,7 +431,7 @@ NOT_YET = {
                     _MEANWHILE),
     **dict.fromkeys((
         "commit", "cp", "diff", "export", "compose", "swarm", "service", "stack", "node", "secret", "config",
-        "plugin", "builder", "buildx", "manifest", "trust", "checkpoint", "container commit", "container cp",
+        "plugin", "builder", "buildx", "manifest", "trust", "container commit", "container cp",
         "container diff", "container export", "network create", "network rm", "network connect",
         "network disconnect", "network prune", "system prune",
     ), ""),

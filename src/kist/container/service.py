@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from kist.container import checkpoints, links, pausing
 from kist.container import create as creating
-from kist.container import links, pausing
 from kist.container import top as processes
 from kist.container import update as updating
 from kist.container.attaching import attach_with_past
@@ -80,6 +80,23 @@ class ContainerService:
 
     async def start(self, name: str) -> None:
         await self._lifecycle.start(self._find(name))
+
+    async def start_from(self, name: str, checkpoint: str, directory: str) -> None:
+        """A start that goes on where a checkpoint was made; `directory` "" for the container's own."""
+        machine = self._find(name)
+        wanted = checkpoints.Wanted(f"/{machine.name}", checkpoint, directory)
+        restore = None if machine.state.running else checkpoints.load(self._engine, machine, wanted)
+        await self._lifecycle.start(machine, restore=restore)
+
+    async def checkpoint(self, name: str, checkpoint: str, directory: str, *, leave_running: bool) -> None:
+        wanted = checkpoints.Wanted(name, checkpoint, directory, leave_running)
+        await checkpoints.create(self._engine, self._find(name), wanted)
+
+    def checkpoints(self, name: str, directory: str) -> list[str]:
+        return checkpoints.names(self._engine, self._find(name), checkpoints.Wanted(name, "", directory))
+
+    async def remove_checkpoint(self, name: str, checkpoint: str, directory: str) -> None:
+        await checkpoints.remove(self._engine, self._find(name), checkpoints.Wanted(name, checkpoint, directory))
 
     async def stop(self, name: str, seconds: int | None, signal: str) -> None:
         await self._lifecycle.stop(self._find(name), seconds, signal)

@@ -17,6 +17,7 @@ import msgspec
 from kist.api.absent import add_absent
 from kist.api.app import App
 from kist.api.archive import FileRoutes
+from kist.api.checkpoints import CheckpointRoutes
 from kist.api.containers import ContainerRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
@@ -278,7 +279,8 @@ class Daemon:
 
     def app(self) -> App:
         router = Router()
-        containers = self.containers
+        containers, experimental = self.containers, self.settings.flag("experimental")
+        CheckpointRoutes(containers, experimental=experimental).add_to(router)  # before names that may have slashes
         ContainerRoutes(
             containers,
             self._create,
@@ -286,6 +288,7 @@ class Daemon:
             self._pruned,
             cgroup2=self.engine.layout.is_v2,
             default_network=self.engine.networks.default_mode,
+            experimental=experimental,
         ).add_to(router)
         StatsRoutes(containers).add_to(router)
         ExecRoutes(containers).add_to(router)
@@ -307,14 +310,14 @@ class Daemon:
             lambda image_id: len(self._users_of_image(image_id)),
         )
         SystemRoutes(
-            facts.version(experimental=self.settings.flag("experimental")),
+            facts.version(experimental=experimental),
             lambda: facts.info(self.engine, self.settings, self._instance.id),
             usage.collect,
             self.events.listen,
             self.engine.quiesce,
         ).add_to(router)
         add_absent(router)
-        return App(router, f"kist/{facts.ENGINE_VERSION} (linux)", experimental=self.settings.flag("experimental"))
+        return App(router, f"kist/{facts.ENGINE_VERSION} (linux)", experimental=experimental)
 
     def _pruned(self, kind: str, freed: int) -> None:
         self.events.emit(kind, "prune", "", {"reclaimed": str(freed)})

@@ -54,6 +54,12 @@ class Change(Answer, frozen=True, kw_only=True):
     kind: Literal[0, 1, 2]
 
 
+class Checkpoint(Answer, frozen=True, kw_only=True):
+    """One element of GET /containers/{id}/checkpoints, which the contract leaves out (dockerd's checkpoint.Summary)."""
+
+    name: str
+
+
 # --- inspect ---
 
 
