@@ -45,7 +45,7 @@ make_root() { # the guest's Debian, with the kernel's modules, the tests' Python
         --exclude='*.pth' --exclude='kist-*' --exclude='[0-9a-f]*__mypyc*' -c . | tar -C "$into" -x
     echo /kist/src >"$into/kist.pth"
     local name
-    for name in kist:kist.cli.main kistd:kist.daemon.main; do # as pip makes them
+    for name in kist:kist.cli.main kistd:kist.daemon.main kist-runtime:kist.lowlevel.main; do # as pip makes them
         printf '#!/usr/bin/python3\nfrom %s import main\nmain()\n' "${name#*:}" >"$root/usr/local/bin/${name%:*}"
         chmod 755 "$root/usr/local/bin/${name%:*}"
     done

@@ -275,7 +275,11 @@ def footprint(engine: Kistd) -> dict[str, Any]:
         "links": sorted(name for name in links() if name.startswith("veth")),
         "nftables": elements,
         "monitors": _monitors(engine),
-        "containers": os.listdir(f"{engine.base}/d/containers") + os.listdir(f"{engine.base}/e/containers"),
+        "containers": [
+            name
+            for place in ("d/containers", "e/containers", "d/shipping")
+            for name in _names(f"{engine.base}/{place}")
+        ],
         "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
         "threads": len(os.listdir(f"/proc/{pid}/task")),
     }
@@ -297,7 +301,14 @@ def _directories(root: str) -> list[str]:
 def _monitors(engine: Kistd) -> list[int]:
     """Processes in the engine's own cgroup, but the zygote."""
     found = cgroup.pids(cgroup.detect(), f"kist/{engine.id}/engine")
-    return sorted(pid for pid in found if "kist-monitor" in _name(pid))
+    return sorted(pid for pid in found if _name(pid).startswith(("kist-monitor", "kist-shipper")))
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def _name(pid: int) -> str:

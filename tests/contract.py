@@ -19,6 +19,7 @@ NULLS = {
 }
 FILE = Path(__file__).resolve().parents[2] / "shared" / "reference" / "engine-api-v1.51.yaml"
 MISSING = f"there is no contract to hold answers against: {FILE} is missing"
+ABSENT = frozenset({"/containers/{id}/checkpoints"})  # of experimental engines only; the contract does not have it
 
 
 @functools.cache
@@ -92,7 +93,7 @@ def _validator(method: str, path: str, status: int) -> Any:
 
 def check_answer(where: str, method: str, path: str, status: int, value: Any) -> bool:
     """Whether the contract says something of this answer and it holds. Raises AssertionError when it does not hold."""
-    if load() is None or path.startswith("/kist/"):
+    if load() is None or path.startswith("/kist/") or path in ABSENT:
         return False
     validator = _validator(method, path, status)
     if validator is None:

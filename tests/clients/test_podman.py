@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -73,6 +74,10 @@ def podman(busybox_archive: Path) -> Iterator[Podman]:
     one("rm", "--all", "--force", "--time", "0")
     subprocess.run(["umount", "--lazy", f"{base}/root/vfs"], check=False, capture_output=True)
     shutil.rmtree(base, ignore_errors=True)
+    for root in cgroup.detect().roots:  # podman's own, for its containers and conmon
+        for directory in (f"{root}/libpod_parent/conmon", f"{root}/libpod_parent"):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
 @pytest.fixture(autouse=True)

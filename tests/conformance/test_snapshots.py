@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 import threading
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from kist.container.commit import EMPTY_LAYER
 from kist.image.service import ImageService
 from kist.kernel import aside, path
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
@@ -25,6 +28,7 @@ from kist.snapshot.overlay import OverlayDriver
 from kist.snapshot.vfs import VfsDriver
 from kist.store.content import ContentStore
 from kist.store.database import Database
+from kist.volume.service import open_root
 
 DRIVERS: list[type[DirectoryDriver]] = [OverlayDriver, VfsDriver]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -272,3 +276,84 @@ def test_hostile_paths_resolve_in_the_root(tmp_path: Path) -> None:
         os.close(path.make_directories(root, "a/../b/c"))
     finally:
         os.close(root)
+
+
+@contextlib.contextmanager
+def mounted(driver: DirectoryDriver, key: str) -> Iterator[Path]:
+    """A snapshot as its container sees it."""
+    root = open_root(driver.mounts(key))
+    try:
+        yield Path(f"/proc/self/fd/{root}")
+    finally:
+        os.close(root)
+
+
+def change(root: Path) -> None:
+    """A bit of everything."""
+    (root / "new/deep").mkdir(parents=True)
+    (root / "new/deep/f").write_bytes(b"new")
+    os.link(root / "new/deep/f", root / "new/hard")
+    (root / "new/link").symlink_to("deep/f")
+    (root / "changed").write_bytes(b"other")
+    (root / "gone").unlink()
+    shutil.rmtree(root / "dir")
+    (root / "dir").mkdir()
+    (root / "dir/again").write_bytes(b"again")
+    shutil.rmtree(root / "tree")
+    (root / "tree").write_bytes(b"a file now")
+    (root / "mode").chmod(0o600)
+    os.setxattr(root / "new/deep/f", "user.note", b"\xff\x00kept")
+
+
+BASE = (
+    ("changed", b"old"), ("gone", b"1"), ("dir", None), ("dir/lost", b"2"), ("tree", None), ("tree/inner", b"3"),
+    ("mode", b"4"), ("same", None), ("same/f", b"5"),
+)  # fmt: skip
+CHANGED = {
+    "/changed": 0, "/dir": 0, "/dir/again": 1, "/dir/lost": 2, "/gone": 2, "/mode": 0, "/new": 1, "/new/deep": 1,
+    "/new/deep/f": 1, "/new/hard": 1, "/new/link": 1, "/tree": 0,
+}  # fmt: skip
+
+
+def test_changes_are_told(driver: DirectoryDriver) -> None:
+    commit(driver, "base", "", *BASE)
+    driver.prepare("box", "base", init=True)
+    assert driver.changes("box")() == []
+    with mounted(driver, "box") as root:
+        change(root)
+    found = driver.changes("box")()
+    assert {one.path: int(one.kind) for one in found} == CHANGED
+    assert [one.path for one in found] == sorted(CHANGED, key=lambda one: one.split("/"))
+
+
+def test_a_diff_is_a_layer(driver: DirectoryDriver) -> None:
+    """What it holds makes of the parent what the container had; the same files give the same bytes."""
+    commit(driver, "base", "", *BASE)
+    driver.prepare("box", "base", init=True)
+    with mounted(driver, "box") as root:
+        change(root)
+    first, second = io.BytesIO(), io.BytesIO()
+    driver.diff("box")(first.write)
+    driver.diff("box")(second.write)
+    assert first.getvalue() == second.getvalue()
+    first.seek(0)
+    driver.prepare("again", "base")
+    driver.apply("again", first)
+    with mounted(driver, "again") as root:
+        assert (root / "new/deep/f").read_bytes() == b"new"
+        assert (root / "new/hard").stat().st_nlink == 2
+        assert (root / "new/link").readlink() == Path("deep/f")
+        assert os.getxattr(root / "new/deep/f", "user.note") == b"\xff\x00kept"
+        assert (root / "changed").read_bytes() == b"other"
+        assert (root / "tree").read_bytes() == b"a file now"
+        assert (root / "mode").stat().st_mode & 0o777 == 0o600
+        assert os.listdir(root / "dir") == ["again"]
+        assert sorted(os.listdir(root)) == ["changed", "dir", "mode", "new", "same", "tree"]
+
+
+def test_a_diff_of_nothing_is_the_empty_layer(driver: DirectoryDriver) -> None:
+    commit(driver, "base", "", ("a", b"1"))
+    driver.prepare("box", "base", init=True)
+    out = io.BytesIO()
+    driver.diff("box")(out.write)
+    assert f"sha256:{hashlib.sha256(out.getvalue()).hexdigest()}" == EMPTY_LAYER

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +44,25 @@ def test_without_experimental_mode_there_are_none(engine: Kistd) -> None:
         assert engine.request(method, path, body) == (501, {"message": DISABLED})
     wanted = (400, {"message": "checkpoint is only supported in experimental mode"})
     assert engine.request("POST", "/containers/nobody/start?checkpoint=first") == wanted
+    wanted = (403, {"message": "custom checkpointdir is not supported"})
+    assert engine.request("POST", "/containers/one/start?checkpoint-dir=/x") == wanted
     refused = engine.docker("checkpoint", "ls", "one")
     assert refused.status == 1 and "only supported on a Docker daemon with experimental features" in refused.errors
+
+
+def test_both_commands_say_the_same(experimental: Kistd) -> None:
+    experimental.ok("create", "--name", "made", "busybox", "true")
+    kist = shutil.which("kist") or str(Path(sys.executable).with_name("kist"))
+    for words in (
+        ("checkpoint", "ls", "made"),
+        ("checkpoint", "create", "made", "one"),
+        ("checkpoint", "rm", "made", "one"),
+        ("start", "--checkpoint", "one", "made"),
+    ):
+        theirs = experimental.docker(*words)
+        ours = subprocess.run([kist, "-H", experimental.host, *words], capture_output=True, text=True, check=False)
+        assert (ours.returncode, ours.stdout) == (theirs.status, theirs.text), words
+        assert ours.stderr.removeprefix("kist: ").strip() == theirs.errors.strip(), words
 
 
 def test_what_is_wrong_is_said_in_dockers_order(experimental: Kistd) -> None:
@@ -76,7 +95,7 @@ def test_what_is_missing_is_named_with_what_to_do_and_nothing_is_touched(experim
     before = json.loads(experimental.ok("inspect", "runs"))[0]
     refused = experimental.docker("checkpoint", "create", "runs", "first")
     assert refused.status == 1
-    assert "cannot checkpoint container runs: criu is not installed on this machine: install it" in refused.errors
+    assert "Cannot checkpoint container runs: criu is not installed on this machine: install it" in refused.errors
     assert json.loads(experimental.ok("inspect", "runs"))[0] == before
     directory = Path(f"{experimental.base}/d/containers/{before['Id']}")
     assert not any("criu" in name or "checkpoint" in name for name in os.listdir(directory))

@@ -4,6 +4,7 @@ kist's own, and nothing of them is left.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,12 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import Kistd, _end_engine, _make_engine, assert_no_leak, footprint
+from tests.conftest import Kistd, UnixConnection, _end_engine, _make_engine, assert_no_leak, footprint
 
 from kist.kernel import cgroup
 
 RUNC = shutil.which("runc") or ""
-OWN = str(Path(sys.executable).with_name("kist-runtime"))
+OWN = shutil.which("kist-runtime", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or ""
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not RUNC, reason="runc is not installed: make packages"),
@@ -133,6 +134,11 @@ def test_a_life(engine: Kistd, run: list[str]) -> None:
     ident = engine.ok("inspect", "-f", "{{.Id}}", "aa").strip()
     layout, group = cgroup.detect(), f"kist/{engine.id}/{ident}"
     assert cgroup.read(f"{layout.path('memory', group)}/memory.limit_in_bytes") in (str(32 << 20), "")
+    _, stats = engine.request("GET", "/containers/aa/stats?stream=0&one-shot=1")
+    assert stats["pids_stats"]["current"] >= 1
+    assert stats["networks"]["eth0"]["rx_packets"] >= 0
+    assert engine.docker("cp", "-", "aa:/tmp", stdin=engine.docker("cp", "aa:/etc/passwd", "-").out).status == 0
+    assert engine.ok("exec", "aa", "cat", "/tmp/passwd") == engine.ok("exec", "aa", "cat", "/etc/passwd")
     engine.ok("stop", "aa")
     assert engine.ok("inspect", "-f", "{{.State.ExitCode}}", "aa") == "5\n"
     assert engine.ok("logs", "aa") == "started\nended\n"
@@ -281,7 +287,7 @@ def test_a_monitor_that_dies_takes_its_container_along(engine: Kistd) -> None:
     ],
 )
 def test_bad_options_are_refused(flags: list[str], told: str) -> None:
-    kistd = str(Path(sys.executable).with_name("kistd"))
+    kistd = shutil.which("kistd", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or ""
     done = subprocess.run([kistd, *flags, "--validate"], capture_output=True, text=True, check=False, timeout=20)
     assert (done.returncode, told in done.stderr) == (1, True), done.stderr
 
@@ -307,3 +313,44 @@ def test_kills_for_memory_are_told(engine: Kistd, run: list[str]) -> None:
               "x=a; while :; do x=$x$x; done")  # fmt: skip
     wait_for(engine, "aa", "exited")
     assert engine.ok("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "aa") == "true 137\n"
+
+
+def test_kistd_dies_at_any_moment_of_a_start(own_engine: Kistd) -> None:
+    """The next one finds the container running, or as it was; the fixture counts what is left."""
+    engine = own_engine
+    Path(f"{engine.base}/c.json").write_text(json.dumps({"runtimes": {"x": {"path": RUNC}}}))
+    engine.stop()
+    engine.start()
+    for step in range(10):
+        ident = engine.ok("create", "--runtime=x", "busybox", "sleep", "100").strip()
+        connection = UnixConnection(engine.socket)
+        connection.request("POST", f"/containers/{ident}/start")
+        time.sleep(step * 0.012)
+        engine.kill()
+        connection.close()
+        engine.start()
+        assert status(engine, ident) in ("created", "running")
+        engine.ok("start", ident)
+        assert status(engine, ident) == "running"
+        engine.ok("rm", "-f", ident)
+
+
+def test_a_starter_that_dies_leaves_nothing(engine: Kistd) -> None:
+    """Whatever the runtime has begun by then is killed with the container's group."""
+    for step in range(6):
+        ident = engine.ok("create", "--runtime=other", "busybox", "sleep", "100").strip()
+        connection = UnixConnection(engine.socket)
+        connection.request("POST", f"/containers/{ident}/start")
+        time.sleep(0.005 + step * 0.008)
+        for pid in cgroup.pids(cgroup.detect(), f"kist/{engine.id}/engine"):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text() == "kist-starter\n":
+                    os.kill(pid, signal.SIGKILL)
+        assert connection.getresponse().status in (204, 500)
+        connection.close()
+        engine.ok("rm", "-f", ident)
+        layout, group = cgroup.detect(), f"kist/{engine.id}/{ident}"
+        deadline = time.monotonic() + 5
+        while cgroup.exists(layout, group):
+            assert time.monotonic() < deadline, cgroup.pids(layout, group)
+            time.sleep(0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import subprocess
 import threading
@@ -343,16 +344,25 @@ def test_after_a_reboot(own_engine: Kistd, counter: Path) -> None:
     assert Path(f"/proc/{sandbox}/ns/net").readlink() == Path(f"/proc/{joined}/ns/net").readlink()
 
 
-def test_kistd_killed_again_and_again_in_a_crash_loop(own_engine: Kistd, counter: Path) -> None:
-    """Wherever it is cut off, the loop goes on, and nothing is counted twice."""
-    engine = own_engine
-    start(engine, counter, "on-failure:8", "exit 3")
-    for pause in (0.05, 0.13, 0.2, 0.31, 0.4, 0.02):
-        time.sleep(pause)
+def test_kistd_killed_again_and_again_in_crash_loops(own_engine: Kistd, tmp_path: Path) -> None:
+    """Wherever it is cut off, the loops go on, and every life is counted once."""
+    engine, seed = own_engine, random.randrange(1 << 32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    tmp_path.chmod(0o777)
+    for number, length in enumerate((0, 0, 0.05, 0.1, 0.2, 0.5)):
+        script = f"printf x >>/c/{number}; sleep {length}; exit 3"
+        engine.ok("run", "-d", "--name", f"box{number}", "--restart", "on-failure:6", "-v", f"{tmp_path}:/c", "busybox",
+                  "sh", "-c", script)  # fmt: skip
+    for _ in range(12):
+        time.sleep(dice.uniform(0, 0.7))
         engine.kill()
+        time.sleep(max(0, dice.uniform(-0.5, 0.5)))
         engine.start()
-    until(lambda: status(engine, "box") == "exited", 30)
-    assert (lives(counter), inspect(engine, "box")["RestartCount"]) == (9, 8)
+    for number in range(6):
+        until(lambda name=f"box{number}": status(engine, name) == "exited", 40)  # type: ignore[misc]
+        counted = inspect(engine, f"box{number}")["RestartCount"]
+        assert ((tmp_path / str(number)).stat().st_size, counted) == (7, 6), number
 
 
 def test_an_automatic_removal_that_was_cut_off(own_engine: Kistd) -> None:

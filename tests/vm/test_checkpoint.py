@@ -77,6 +77,7 @@ def checkpoints(engine: Kistd, name: str, *options: str) -> list[str]:
 def test_a_container_goes_on_where_it_was(engine: Kistd) -> None:
     run_counter(engine, "--hostname", "there", "-v", "kept:/v", program=COUNTS)
     address = engine.ok("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "counter").strip()
+    engine.ok("exec", "-d", "counter", "sleep", "1000")  # as a health check may be: not a part of it
     assert engine.ok("checkpoint", "create", "counter", "first") == "first\n"
     assert state(engine) == ("exited", 137)
     assert checkpoints(engine, "counter") == ["first"]
@@ -203,6 +204,27 @@ def test_connections_go_on_and_the_networks_of_others_are_joined(engine: Kistd, 
     count_on(engine, name="free")
 
 
+def test_kists_command_does_the_same(engine: Kistd) -> None:
+    def kist(*words: str) -> str:
+        done = subprocess.run(["kist", "-H", engine.host, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stderr)
+        return done.stdout
+
+    engine.ok("run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 3; echo end; exit 7")
+    assert kist("checkpoint", "create", "--leave-running", "ends", "one") == "one\n"
+    assert kist("checkpoint", "ls", "ends") == "CHECKPOINT NAME\none\n"
+    engine.ok("kill", "ends")
+    attached = subprocess.run(
+        ["kist", "-H", engine.host, "start", "-a", "--checkpoint", "one", "ends"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (attached.returncode, attached.stdout) == (7, "end\n"), attached.stderr
+    assert kist("checkpoint", "rm", "ends", "one") == ""
+
+
 def test_a_container_that_has_moved_its_mounts_is_refused(engine: Kistd, tmp_path: Path) -> None:
     """A restore would give the place of the writable one to the other."""
     for name in ("secret", "open"):
@@ -220,9 +242,11 @@ def test_what_cannot_be_is_refused_and_the_container_runs_on(engine: Kistd) -> N
     engine.ok("run", "-dt", "--name", "terminal", "busybox", "sleep", "1000")
     engine.ok("run", "-d", "--name", "hosts-pids", "--pid", "host", "busybox", "sleep", "1000")
     engine.ok("create", "--name", "other", "busybox", "sleep", "1000")
+    engine.ok("run", "-d", "--rm", "--name", "goes", "busybox", "sleep", "1000")
     for arguments, words in (
         (["create", "terminal", "one"], "checkpoint not support on containers with tty"),
         (["create", "hosts-pids", "one"], "its PID namespace is not its own (--pid host)"),
+        (["create", "goes", "one"], "it is removed when it ends, and its checkpoint with it (--rm)"),
         (["create", "other", "one"], "is not running"),
         (["create", "nobody", "one"], "No such container: nobody"),
         (["create", "counter", "a/b"], "Invalid checkpoint ID (a/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),

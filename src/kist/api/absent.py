@@ -7,8 +7,7 @@ from kist.http.server import Handler, Request, Response
 from kist.model.errors import NotSupported, Unavailable
 
 _NOT_YET = {
-    "attaching by websocket": ("GET /containers/{id}/attach/ws",),
-    "building images": ("POST /build", "POST /build/prune", "POST /session", "POST /grpc"),
+    "building images": ("POST /build", "POST /session", "POST /grpc"),
     "pushing to registries": ("POST /images/{name:.*}/push",),
     "searching registries": ("GET /images/search",),
     "logging in to registries": ("POST /auth",),

@@ -65,6 +65,16 @@ def check_version(version: str) -> None:
 # --- streams ---
 
 
+def websocket_has_all(request: Request) -> bool:
+    """Before 1.42 an attach by websocket was always to all three streams."""
+    return not at_least(request, "1.42")
+
+
+def websocket_is_binary(request: Request) -> bool:
+    """Before 1.28 output came in text frames."""
+    return at_least(request, "1.28")
+
+
 RAW_STREAM, FRAMED_STREAM = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
 
 

@@ -20,7 +20,7 @@ from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
 from kist.model.container import ContainerRecord
-from kist.model.errors import InvalidParameter, KistError, NotFound
+from kist.model.errors import Forbidden, InvalidParameter, KistError, NotFound
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
@@ -44,6 +44,7 @@ class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
 
     host_config: HostConfig | None = None
     networking_config: _Networking | None = None
+    runtime: str = ""  # where docker-py puts it, heard when there is no HostConfig (dockerd before 25)
 
 
 class Containers(Protocol):
@@ -109,7 +110,7 @@ class ContainerRoutes:
         *,
         cgroup2: bool,
         default_network: str,
-        experimental: bool,
+        experimental: bool = False,
     ) -> None:
         self._containers, self._create, self._logs, self._pruned = containers, create, logs, pruned
         self._cgroup2, self._default_network, self._experimental = cgroup2, default_network, experimental
@@ -142,7 +143,7 @@ class ContainerRoutes:
         limit = integer(request, "limit") or 0
         everything = flag(request, "all") or limit > 0 or bool({"status", "exited"} & set(filters))
         names = self._containers.link_names()
-        records = select(self._containers.all(), filters, everything, names)
+        records = select(self._containers.all(), filters, everything)
         if limit > 0:
             records = records[:limit]
         if flag(request, "size"):
@@ -163,7 +164,7 @@ class ContainerRoutes:
         config, host, networks, warnings = compat.create(
             request,
             config,
-            rest.host_config or HostConfig(),
+            rest.host_config or HostConfig(runtime=rest.runtime),
             networks,
             cgroup2=self._cgroup2,
             default_network=self._default_network,
@@ -190,13 +191,16 @@ class ContainerRoutes:
         if "transfer-encoding" in request.headers or (is_number(length) and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
-        name, checkpoint = request.parameters["name"], request.query.get("checkpoint", "")
-        if not checkpoint:
-            await self._containers.start(name)
-        elif self._experimental:
-            await self._containers.start_from(name, checkpoint, request.query.get("checkpoint-dir", ""))
-        else:
+        name, query = request.parameters["name"], request.query
+        checkpoint, directory = query.get("checkpoint", ""), query.get("checkpoint-dir", "")
+        if checkpoint and not self._experimental:
             raise InvalidParameter("checkpoint is only supported in experimental mode")
+        if checkpoint:
+            await self._containers.start_from(name, checkpoint, directory)
+        elif directory:
+            raise Forbidden("custom checkpointdir is not supported")  # by no start without a checkpoint
+        else:
+            await self._containers.start(name)
         return Response(204)
 
     async def stop(self, request: Request) -> Response:
@@ -375,13 +379,8 @@ async def upgrade(request: Request, *, tty: bool, headers: Mapping[str, str] | N
 # --- the filters of `ps` ---
 
 
-def select(
-    records: list[ContainerRecord], filters: Filters, everything: bool, names: Mapping[str, list[str]]
-) -> list[ContainerRecord]:
-    """The containers that every filter lets through. `names` of those that have more than their own.
-
-    Raises InvalidParameter, NotFound for `before` and `since`.
-    """
+def select(records: list[ContainerRecord], filters: Filters, everything: bool) -> list[ContainerRecord]:
+    """The containers that every filter lets through. Raises InvalidParameter, NotFound for `before` and `since`."""
     for value in filters.get("status", ()):
         if value not in _STATES:
             reason = f"invalid value for state ({value}): must be one of {', '.join(_STATES)}"
@@ -408,7 +407,7 @@ def select(
             continue
         if is_task is True:
             continue
-        if _matches(record, filters, names.get(record.id, [record.name])):
+        if _matches(record, filters):
             found.append(record)
     return found
 
@@ -423,14 +422,14 @@ def _created(records: list[ContainerRecord], filters: Filters, key: str) -> str:
     return ""
 
 
-def _matches(record: ContainerRecord, filters: Filters, names: list[str]) -> bool:
+def _matches(record: ContainerRecord, filters: Filters) -> bool:
     if not match_labels(filters, record.config.labels):
         return False
     if "label!" in filters and match_labels(filters, record.config.labels, "label!"):
         return False
     checks: dict[str, Callable[[str], bool]] = {
         "id": record.id.startswith,
-        "name": lambda value: any(_name_matches(value, name) for name in names),
+        "name": lambda value: _name_matches(value, record.name),
         "status": lambda value: record.state.status == value,
         "exited": lambda value: (
             record.has_been_started and not record.state.alive and record.state.exit_code == int(value)

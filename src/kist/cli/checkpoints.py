@@ -11,28 +11,25 @@ from kist.cli.parse import Parsed
 
 def create(context: Context, options: Parsed) -> int:
     container, checkpoint = options.arguments
-    body = {
-        "CheckpointID": checkpoint,
-        "CheckpointDir": options.checkpoint_dir,
-        "Exit": not options.leave_running,
-    }
+    body = {"CheckpointID": checkpoint, "CheckpointDir": options.checkpoint_dir, "Exit": not options.leave_running}
     context.client.call("POST", f"/containers/{container}/checkpoints", None, body)
     print(checkpoint)
     return 0
 
 
-def ls(context: Context, options: Parsed) -> int:
-    found = context.client.call("GET", f"/containers/{options.arguments[0]}/checkpoints", _directory(options))
-    rows: list[tables.Row] = [{"Name": one["Name"]} for one in found]
-    sys.stdout.write(tables.show(rows, "", {"Name": "CHECKPOINT NAME"}, "{{.Name}}"))
+def listing(context: Context, options: Parsed) -> int:
+    query = {"dir": options.checkpoint_dir} if options.checkpoint_dir else None
+    found = context.client.call("GET", f"/containers/{options.arguments[0]}/checkpoints", query) or []
+    sys.stdout.write(
+        tables.show(
+            found, "", tables.Listing("*checkpoint.checkpointContext", {"Name": "CHECKPOINT NAME"}, "{{.Name}}")
+        )
+    )
     return 0
 
 
-def rm(context: Context, options: Parsed) -> int:
+def remove(context: Context, options: Parsed) -> int:
     container, checkpoint = options.arguments
-    context.client.call("DELETE", f"/containers/{container}/checkpoints/{checkpoint}", _directory(options))
+    query = {"dir": options.checkpoint_dir} if options.checkpoint_dir else None
+    context.client.call("DELETE", f"/containers/{container}/checkpoints/{checkpoint}", query)
     return 0
-
-
-def _directory(options: Parsed) -> dict[str, str | None]:
-    return {"dir": options.checkpoint_dir or None}

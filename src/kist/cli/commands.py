@@ -12,7 +12,6 @@ _QUIET = Opt("quiet", "flag", "Only display IDs", "q")
 _NO_TRUNC = Opt("no-trunc", "flag", "Don't truncate output")
 _KEYS = Opt("detach-keys", "text", "Override the key sequence for detaching a container")
 _PROXY = Opt("sig-proxy", "flag", "Proxy all received signals to the process", default=True)
-_CHECKPOINT_DIR = Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory")
 _FORCE = Opt("force", "flag", "Do not prompt for confirmation", "f")
 _CHANGEABLE = frozenset({
     "blkio-weight", "cpu-period", "cpu-quota", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory",
@@ -52,7 +51,7 @@ CONTAINER = (
         (
             Opt("attach", "flag", "Attach STDOUT/STDERR and forward signals", "a"),
             Opt("checkpoint", "text", "Restore from this checkpoint"),
-            _CHECKPOINT_DIR,
+            Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory"),
             Opt("interactive", "flag", "Attach container's STDIN", "i"),
             _KEYS,
             _PROXY,
@@ -164,6 +163,57 @@ CONTAINER = (
         (),
         1,
         -1,
+    ),
+    Command(
+        "cp",
+        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tkist cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+        "Copy files/folders between a container and the local filesystem",
+        "copy:copy",
+        (
+            Opt("archive", "flag", "Archive mode (copy all uid/gid information)", "a"),
+            Opt("follow-link", "flag", "Always follow symbol link in SRC_PATH", "L"),
+            Opt(
+                "quiet",
+                "flag",
+                "Suppress progress output during copy. Progress output is automatically suppressed if no "
+                "terminal is attached",
+                "q",
+            ),
+        ),
+        2,
+        2,
+    ),
+    Command(
+        "diff",
+        "CONTAINER",
+        "Inspect changes to files or directories on a container's filesystem",
+        "snapshots:diff",
+        (),
+        1,
+        1,
+    ),
+    Command(
+        "export",
+        "[OPTIONS] CONTAINER",
+        "Export a container's filesystem as a tar archive",
+        "snapshots:export",
+        (Opt("output", "text", "Write to a file, instead of STDOUT", "o"),),
+        1,
+        1,
+    ),
+    Command(
+        "commit",
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        "Create a new image from a container's changes",
+        "snapshots:commit",
+        (
+            Opt("author", "text", 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")', "a"),
+            Opt("change", "list", "Apply Dockerfile instruction to the created image", "c"),
+            Opt("message", "text", "Commit message", "m"),
+            Opt("pause", "flag", "Pause container during commit", "p", True),
+        ),
+        1,
+        2,
     ),
     Command("rename", "CONTAINER NEW_NAME", "Rename a container", "containers:rename", (), 2, 2),
     Command(
@@ -281,7 +331,7 @@ IMAGE = (
             Opt("message", "text", "Set commit message for imported image", "m"),
         ),
         1,
-        2,
+        -1,
     ),
     Command(
         "tag",
@@ -294,8 +344,8 @@ IMAGE = (
     ),
 )
 SYSTEM = (
-    Command("version", "[OPTIONS]", "Show the version information", "others:version", (_FORMAT,)),
-    Command("info", "[OPTIONS]", "Display system-wide information", "others:info", (_FORMAT,)),
+    Command("version", "[OPTIONS]", "Show the version information", "about:version", (_FORMAT,)),
+    Command("info", "[OPTIONS]", "Display system-wide information", "about:info", (_FORMAT,)),
     Command(
         "events",
         "[OPTIONS]",
@@ -369,21 +419,24 @@ TOP = (
     *IMAGE,
     *SYSTEM,
 )
+_CHECKPOINT_DIR = Opt("checkpoint-dir", "text", "Use a custom checkpoint storage directory")
 GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "container": ("Manage containers", (
         *CONTAINER,
-        Command("ls", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS),
-        Command("prune", "[OPTIONS]", "Remove all stopped containers", "containers:prune", _PRUNE_CONTAINERS),
+        Command("ls", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS, aliases=("list", "ps")),
+        Command("prune", "[OPTIONS]", "Remove all stopped containers", "system:container_prune", _PRUNE_CONTAINERS),
         Command("inspect", "[OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers",
                 "containers:inspect", (_FORMAT, Opt("size", "flag", "Display total file sizes", "s")), 1, -1),
     )),
     "image": ("Manage images", (
         *IMAGE,
-        Command("ls", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", "images:listing", _IMAGES_OPTIONS, 0, 1),
-        Command("rm", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", "images:remove", _RMI_OPTIONS, 1, -1),
+        Command("ls", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", "images:listing", _IMAGES_OPTIONS, 0, 1,
+                aliases=("list",)),
+        Command("rm", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", "images:remove", _RMI_OPTIONS, 1, -1,
+                aliases=("remove",)),
         Command("inspect", "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images",
                 "images:inspect", (_FORMAT,), 1, -1),
-        Command("prune", "[OPTIONS]", "Remove unused images", "images:prune", PRUNE),
+        Command("prune", "[OPTIONS]", "Remove unused images", "system:image_prune", PRUNE),
         Command("bootstrap", "DISTRIBUTION", "Make a base image from the distribution's packages (busybox, debian[:SUITE])",
                 "images:bootstrap", (), 1, 1),
     )),
@@ -393,32 +446,41 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
             Opt("name", "text", "Specify volume name"), Opt("opt", "list", "Set driver specific options", "o")), 0, 1),
         Command("inspect", "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes",
                 "others:volume_inspect", (_FORMAT,), 1, -1),
-        Command("ls", "[OPTIONS]", "List volumes", "others:volume_ls", (_FILTER, _LIST_FORMAT, _QUIET)),
-        Command("prune", "[OPTIONS]", "Remove unused local volumes", "others:volume_prune", PRUNE),
+        Command("ls", "[OPTIONS]", "List volumes", "others:volume_ls", (_FILTER, _LIST_FORMAT, _QUIET),
+                aliases=("list",)),
+        Command("prune", "[OPTIONS]", "Remove unused local volumes", "system:volume_prune", PRUNE),
         Command("rm", "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", "others:volume_rm",
                 (Opt("force", "flag", "Force the removal of one or more volumes", "f"),), 1, -1),
     )),
     "network": ("Manage networks", (
         Command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks",
                 "others:network_inspect", (_FORMAT,), 1, -1),
-        Command("ls", "[OPTIONS]", "List networks", "others:network_ls", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET)),
-    )),
-    "checkpoint": ("Manage checkpoints", (
-        Command("create", "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container",
-                "checkpoints:create",
-                (_CHECKPOINT_DIR,
-                 Opt("leave-running", "flag", "Leave the container running after checkpoint")), 2, 2),
-        Command("ls", "[OPTIONS] CONTAINER", "List checkpoints for a container", "checkpoints:ls",
-                (_CHECKPOINT_DIR,), 1, 1, aliases=("list",)),
-        Command("rm", "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint", "checkpoints:rm",
-                (_CHECKPOINT_DIR,), 2, 2, aliases=("remove",)),
+        Command("ls", "[OPTIONS]", "List networks", "others:network_ls", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET),
+                aliases=("list",)),
+        Command("prune", "[OPTIONS]", "Remove all unused networks", "system:network_prune", _PRUNE_CONTAINERS),
     )),
     "system": ("Manage the engine", (
         *SYSTEM[1:],
-        Command("df", "[OPTIONS]", "Show disk usage", "others:df", (_LIST_FORMAT,)),
+        Command("df", "[OPTIONS]", "Show disk usage", "system:df", (_LIST_FORMAT, Opt("verbose", "flag", "Show detailed information on space usage", "v"))),
+        Command("prune", "[OPTIONS]", "Remove unused data", "system:prune", (
+            Opt("all", "flag", "Remove all unused images not just dangling ones", "a"),
+            Opt("filter", "list", 'Provide filter values (e.g. "label=<key>=<value>")'),
+            _FORCE, Opt("volumes", "flag", "Prune anonymous volumes"))),
         Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio", hidden=True),
     )),
     "context": ("Manage contexts", CONTEXT),
+    "completion": ("Generate the autocompletion script for the specified shell", tuple(
+        Command(shell, "", f"Generate the autocompletion script for {shell}", f"completion:{shell}")
+        for shell in ("bash", "fish", "zsh"))),
+    "checkpoint": ("Manage checkpoints", (
+        Command("create", "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container",
+                "checkpoints:create", (
+                    _CHECKPOINT_DIR, Opt("leave-running", "flag", "Leave the container running after checkpoint")), 2, 2),
+        Command("ls", "[OPTIONS] CONTAINER", "List checkpoints for a container", "checkpoints:listing", (_CHECKPOINT_DIR,),
+                1, 1, aliases=("list",)),
+        Command("rm", "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint", "checkpoints:remove", (_CHECKPOINT_DIR,),
+                2, 2, aliases=("remove",)),
+    )),
     "daemon": ("Manage the daemon of this machine", (
         Command("stop", "", "Stop the daemon that kist started; containers run on", "others:daemon_stop"),
     )),
@@ -430,9 +492,7 @@ NOT_YET = {
     **dict.fromkeys(("pull", "push", "login", "logout", "search", "build", "image pull", "image push", "image build"),
                     _MEANWHILE),
     **dict.fromkeys((
-        "commit", "cp", "diff", "export", "compose", "swarm", "service", "stack", "node", "secret", "config",
-        "plugin", "builder", "buildx", "manifest", "trust", "container commit", "container cp",
-        "container diff", "container export", "network create", "network rm", "network connect",
-        "network disconnect", "network prune", "system prune",
+        "compose", "swarm", "service", "stack", "node", "secret", "config", "plugin", "builder", "buildx", "manifest",
+        "trust", "network create", "network rm", "network connect", "network disconnect",
     ), ""),
 }  # fmt: skip

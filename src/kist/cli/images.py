@@ -11,7 +11,7 @@ from typing import Any
 
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
-from kist.cli.context import Context, confirm
+from kist.cli.context import Context
 from kist.cli.parse import Parsed
 from kist.client.http import Answer, ApiError
 from kist.model.errors import KistError
@@ -20,8 +20,32 @@ from kist.model.reference import Reference
 _CHUNK = 1 << 20
 _TITLES = {
     "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "ID": "IMAGE ID", "CreatedSince": "CREATED",
-    "CreatedAt": "CREATED AT", "Size": "SIZE", "Containers": "CONTAINERS",
+    "CreatedAt": "CREATED AT", "Size": "SIZE", "Containers": "CONTAINERS", "VirtualSize": "SIZE",
+    "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE",
 }  # fmt: skip
+_RAW = """repository: {{.Repository}}
+tag: {{.Tag}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}
+"""
+_IMAGES = tables.Listing(
+    "*formatter.imageContext",
+    _TITLES,
+    "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    _RAW,
+    "ID",
+)
+_WITH_DIGESTS = _IMAGES._replace(
+    table="{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    raw=_RAW.replace("image_id", "digest: {{.Digest}}\nimage_id"),
+)
+_HISTORY = tables.Listing(
+    "*image.historyContext",
+    {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY",
+     "Size": "SIZE", "Comment": "COMMENT"},
+    "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", quiet="ID",
+)  # fmt: skip
 
 
 def listing(context: Context, options: Parsed) -> int:
@@ -29,31 +53,37 @@ def listing(context: Context, options: Parsed) -> int:
     if options.arguments:
         words.append(f"reference={options.arguments[0]}")
     found = context.client.call("GET", "/images/json", {"all": options.all, "filters": filters(words)})
-    rows = [row for image in found for row in _rows(image, options)]
-    default = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-    if options.digests:
-        default = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+    source = options.format or ("" if options.quiet else context.choice.format("imagesFormat"))
+    digests = options.digests or "{{.Digest}}" in source
+    rows = [row for image in found for row in _rows(image, options.no_trunc, digests)]
+    if options.digests and source.startswith("table ") and "{{.Digest}}" not in source:
+        source += "\t{{.Digest}}"
+    if options.quiet and source in ("", "table"):
+        rows = list({row["ID"]: row for row in rows}.values())
+    listing_ = _WITH_DIGESTS if options.digests else _IMAGES
     if options.quiet:
-        seen = list(dict.fromkeys(row["ID"] for row in rows))
-        sys.stdout.write("".join(f"{one}\n" for one in seen))
-        return 0
-    sys.stdout.write(tables.show(rows, options.format, _TITLES, default))
+        listing_ = listing_._replace(raw="image_id: {{.ID}}")
+    sys.stdout.write(tables.show(rows, source, listing_, quiet=options.quiet))
     return 0
 
 
-def _rows(image: dict[str, Any], options: Parsed) -> Iterator[tables.Row]:
-    shown = image["Id"] if options.no_trunc else image["Id"].removeprefix("sha256:")[:12]
+def _rows(image: dict[str, Any], whole: bool, with_digests: bool) -> Iterator[dict[str, Any]]:
+    shown = image["Id"] if whole else image["Id"].removeprefix("sha256:")[:12]
     digests = {one.rpartition("@")[0]: one.rpartition("@")[2] for one in image.get("RepoDigests") or ()}
     base = {
         "ID": shown,
         "CreatedSince": tables.ago(image["Created"]),
         "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(image["Created"])),
         "Size": tables.human_size(image["Size"]),
+        "VirtualSize": tables.human_size(image["Size"], 4),
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
         "Containers": "N/A" if image["Containers"] < 0 else str(image["Containers"]),
     }
     for tag in image.get("RepoTags") or ["<none>:<none>"]:
         repository, _, name = tag.rpartition(":")
-        yield {"Repository": repository, "Tag": name, "Digest": digests.get(repository, "<none>"), **base}
+        digest = digests.get(repository, "<none>") if with_digests else "<none>"
+        yield {"Repository": repository, "Tag": name, "Digest": digest, **base}
 
 
 def remove(context: Context, options: Parsed) -> int:
@@ -108,11 +138,7 @@ def history(context: Context, options: Parsed) -> int:
                 "Comment": one["Comment"],
             }
         )
-    titles = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY",
-              "Size": "SIZE", "Comment": "COMMENT"}  # fmt: skip
-    default = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
-    quiet = "ID" if options.quiet else ""
-    sys.stdout.write(tables.show(rows, options.format, titles, default, quiet=quiet))
+    sys.stdout.write(tables.show(rows, options.format, _HISTORY, quiet=options.quiet))
     return 0
 
 
@@ -168,25 +194,30 @@ def save(context: Context, options: Parsed) -> int:
     if not options.output and os.isatty(1):
         raise KistError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     answer = context.client.open("GET", "/images/get", {"names": options.arguments})
-    if not options.output:
+    save_answer(answer, options.output, "failed to save image")
+    return 0
+
+
+def save_answer(answer: Answer, output: str, failed: str) -> None:
+    """An answer's body into a file, whole or not at all, or to standard output. Raises KistError, OSError."""
+    if not output:
         for chunk in answer.chunks():
             sys.stdout.buffer.write(chunk)
         sys.stdout.flush()
-        return 0
-    partial = f"{options.output}.{os.getpid()}.partial"
+        return
+    partial = f"{output}.{os.getpid()}.partial"
     try:
         with open(partial, "wb") as file:
             for chunk in answer.chunks():
                 file.write(chunk)
-        os.rename(partial, options.output)
+        os.rename(partial, output)
     except BaseException as error:
         if os.path.exists(partial):
             os.unlink(partial)
         if isinstance(error, OSError):
             reason = (error.strerror or str(error)).lower()
-            raise KistError(f"failed to save image: {options.output}: {reason}") from error
+            raise KistError(f"{failed}: {output}: {reason}") from error
         raise
-    return 0
 
 
 def import_(context: Context, options: Parsed) -> int:
@@ -201,21 +232,6 @@ def import_(context: Context, options: Parsed) -> int:
         "POST", "/images/create", query, stream=stream, headers={"Content-Type": "application/x-tar"}
     )
     show_progress(answer)
-    return 0
-
-
-def prune(context: Context, options: Parsed) -> int:
-    kind = "all images without at least one container associated to them" if options.all else "all dangling images"
-    if not confirm(options.force, f"This will remove {kind}."):
-        return 0
-    words = [*options.filter, f"dangling={'false' if options.all else 'true'}"]
-    found = context.client.call("POST", "/images/prune", {"filters": filters(words)})
-    if found["ImagesDeleted"]:
-        print("Deleted Images:")
-        for one in found["ImagesDeleted"]:
-            print(f"untagged: {one['Untagged']}" if "Untagged" in one else f"deleted: {one['Deleted']}")
-        print()
-    print(f"Total reclaimed space: {tables.human_size(found['SpaceReclaimed'])}")
     return 0
 
 

@@ -226,9 +226,11 @@ def _check(options: Parsed) -> None:
     """What is wrong with one option by itself. Raises KistError with Docker's texts."""
     for name in _WINDOWS:
         if name in options.given:
-            raise KistError(
+            raise UsageError(
                 f'"--{name}" is only supported on a Docker daemon running on windows, but the Docker daemon is running '
-                f"on linux"
+                f"on linux",
+                1,
+                plain=True,
             )
     if options.use_api_socket:
         raise KistError("--use-api-socket is not supported yet")

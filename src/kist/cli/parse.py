@@ -40,11 +40,11 @@ class Command(NamedTuple):
 
 
 class UsageError(Exception):
-    """A wrong command line: the text for the user and the exit status."""
+    """A wrong command line: the text for the user and the exit status. `plain`: the usage does not help."""
 
-    def __init__(self, text: str, status: int = 125) -> None:
+    def __init__(self, text: str, status: int = 125, *, plain: bool = False) -> None:
         super().__init__(text)
-        self.text, self.status = text, status
+        self.text, self.status, self.plain = text, status, plain
 
 
 class HelpAsked(Exception):
@@ -115,7 +115,7 @@ def _shorthands(
         if option is None:
             if letter == "h" and whole == "h":
                 raise HelpAsked
-            raise UsageError(with_usage(f"unknown shorthand flag: '{letter}' in -{whole}", command, path))
+            raise UsageError(with_usage(f"unknown shorthand flag: '{letter}' in -{letter}{letters}", command, path))
         if option.kind == "flag":
             if letters.startswith("="):
                 _take(parsed, option, f"-{letter}", letters[1:], rest, command, path)

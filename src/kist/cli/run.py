@@ -25,10 +25,7 @@ _NOT_PASSED_ON = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE
 
 
 def create(context: Context, options: Parsed) -> int:
-    try:
-        print(create_or_pull(context, options, "create"))
-    except ApiError as error:
-        raise RunFailed(f"Error response from daemon: {error.message}", 1, "create") from error
+    print(create_or_pull(context, options, "create"))
     return 0
 
 
@@ -40,6 +37,8 @@ def create_container(context: Context, options: Parsed) -> str:
         config = body(options, image, command)
     except KistError as error:
         raise RunFailed(error.message, 125, "run" if is_run else "create") from error
+    said = {one.partition("=")[0] for one in options.env}
+    config["Env"] += [f"{key}={value}" for key, value in context.proxies().items() if key not in said]
     if is_run:  # a terminal begins with the size of ours
         config["HostConfig"]["ConsoleSize"] = list(terminal_size())
     query = {"name": options.name or None, "platform": options.platform or None}
@@ -86,14 +85,18 @@ def run(context: Context, options: Parsed) -> int:
         told = error.message
         if not told.startswith("invalid reference format"):
             told = f"Error response from daemon: {told}"
-        raise RunFailed(told, 125, "run") from error
+        raise RunFailed(told, _start_status(told), "run") from error
+    except RunFailed:  # of the command line itself
+        raise
     except (KistError, OSError) as error:
-        raise RunFailed(str(error), 125, "run") from error
+        raise RunFailed(str(error), _start_status(str(error)), "run") from error
     if options.detach:
         try:
             context.client.call("POST", f"/containers/{container}/start")
         except ApiError as error:
-            raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
+            raise RunFailed(
+                f"Error response from daemon: {error.message}", _start_status(error.message), "run"
+            ) from error
         print(container)
         return 0
     streams = {name.lower() for name in options.attach} or {"stdout", "stderr"} | (
@@ -131,8 +134,9 @@ def _name_and_tag(image: str) -> tuple[str, str]:
     return name, tag
 
 
-def _start_status(error: ApiError) -> int:
-    text = error.message.lower()
+def _start_status(text: str) -> int:
+    """Docker's command looks for these words in whatever went wrong."""
+    text = text.lower()
     if any(word in text for word in ("executable file not found", "no such file or directory")):
         return 127
     if any(word in text for word in ("permission denied", "is a directory", "exec format error")):
@@ -154,12 +158,13 @@ def _attached(
     `restored` names the checkpoint that is started from.
     """
     client = context.client
-    query = {"stream": True, "detachKeys": options.detach_keys or None, **dict.fromkeys(sorted(streams), True)}
+    detach = context.detach_keys(options.detach_keys)
+    query = {"stream": True, "detachKeys": detach or None, **dict.fromkeys(sorted(streams), True)}
     try:
         attached = client.open("POST", f"/containers/{container}/attach", query, headers=_UPGRADE)
     except ApiError as error:
         raise KistError(f"unable to upgrade to tcp, received {error.status}") from error
-    keys = parse_keys(options.detach_keys)
+    keys = parse_keys(detach)
     condition = "removed" if removed else "next-exit"
     waiting = context.another().open("POST", f"/containers/{container}/wait", {"condition": condition})
     stop_signals = _pass_signals_on(context, container) if options.sig_proxy else None
@@ -169,7 +174,9 @@ def _attached(
         except ApiError as error:
             if not wraps_errors:
                 raise
-            raise RunFailed(f"Error response from daemon: {error.message}", _start_status(error), "run") from error
+            raise RunFailed(
+                f"Error response from daemon: {error.message}", _start_status(error.message), "run"
+            ) from error
         return _pump(context, container, attached, waiting, "stdin" in streams, options.tty, keys)
     except Detached:
         return 0
@@ -239,12 +246,12 @@ def _pass_signals_on(context: Context, container: str) -> Any:
 def start(context: Context, options: Parsed) -> int:
     client = context.client
     restored = {"checkpoint": options.checkpoint or None, "checkpoint-dir": options.checkpoint_dir or None}
-    if options.checkpoint and len(options.arguments) > 1:
-        raise KistError("you cannot restore multiple containers at once")
+    if options.checkpoint and not (options.attach or options.interactive):
+        if len(options.arguments) > 1:
+            raise KistError("you cannot restore multiple containers at once")
+        client.call("POST", f"/containers/{options.arguments[0]}/start", restored)
+        return 0
     if not (options.attach or options.interactive):
-        if options.checkpoint:
-            client.call("POST", f"/containers/{options.arguments[0]}/start", restored)
-            return 0
         return context.for_each(
             options.arguments,
             lambda name: client.call("POST", f"/containers/{name}/start"),
@@ -285,12 +292,13 @@ def attach(context: Context, options: Parsed) -> int:
         raise KistError("You cannot attach to a paused container, unpause it first")
     tty, stdin = found["Config"]["Tty"], found["Config"]["OpenStdin"] and not options.no_stdin
     check_terminal(tty, stdin)
-    query = {"stream": True, "stdout": True, "stderr": True, "stdin": stdin, "detachKeys": options.detach_keys or None}
+    detach = context.detach_keys(options.detach_keys)
+    query = {"stream": True, "stdout": True, "stderr": True, "stdin": stdin, "detachKeys": detach or None}
     attached = client.open("POST", f"/containers/{found['Id']}/attach", query, headers=_UPGRADE)
     waiting = context.another().open("POST", f"/containers/{found['Id']}/wait")
     stop = _pass_signals_on(context, found["Id"]) if options.sig_proxy and not tty else None
     try:
-        return _pump(context, found["Id"], attached, waiting, stdin, tty, parse_keys(options.detach_keys))
+        return _pump(context, found["Id"], attached, waiting, stdin, tty, parse_keys(detach))
     finally:
         if stop is not None:
             stop()
@@ -305,6 +313,7 @@ def exec_(context: Context, options: Parsed) -> int:
     if not options.detach:
         check_terminal(options.tty, options.interactive)
     size = terminal_size()
+    detach = context.detach_keys(options.detach_keys)
     config = {
         "User": options.user,
         "Privileged": options.privileged,
@@ -312,7 +321,7 @@ def exec_(context: Context, options: Parsed) -> int:
         "AttachStdin": options.interactive and not options.detach,
         "AttachStdout": not options.detach,
         "AttachStderr": not options.detach,
-        "DetachKeys": options.detach_keys,
+        "DetachKeys": detach,
         "Env": environment(options.env_file, options.env) or None,
         "WorkingDir": options.workdir,
         "Cmd": command,
@@ -329,7 +338,7 @@ def exec_(context: Context, options: Parsed) -> int:
     answer = context.another().open("POST", f"/exec/{exec_id}/start", None, start_body, headers=_UPGRADE)
     connection, early = answer.upgrade()
     session = Session(connection, early, stdin=options.interactive, multiplexed=not options.tty,
-                      keys=parse_keys(options.detach_keys), raw=options.tty)  # fmt: skip
+                      keys=parse_keys(detach), raw=options.tty)  # fmt: skip
     stop = None
     if options.tty:
         resizing = context.another()

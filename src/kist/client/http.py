@@ -82,9 +82,11 @@ class Endpoint:
 class Answer:
     """An answer whose head was read. `chunks` gives the body as it comes; `upgrade` hands the connection out."""
 
-    def __init__(self, connection: Stream) -> None:
+    def __init__(self, connection: Stream, *, bodyless: bool = False) -> None:
+        """`bodyless`: to a HEAD, whose answer tells the length of a body that does not come."""
         self._connection = connection
         self._rest = b""
+        self._bodyless = bodyless
         self.status, self.headers = self._read_head()
 
     def _read_head(self) -> tuple[int, dict[str, str]]:
@@ -109,6 +111,8 @@ class Answer:
         return self._connection.recv(_CHUNK)
 
     def chunks(self) -> Iterator[bytes]:
+        if self._bodyless:
+            return
         if self.headers.get("transfer-encoding") == "chunked":
             yield from self._chunked()
             return
@@ -181,11 +185,22 @@ def encode_query(query: dict[str, Any] | None) -> str:
     return f"?{'&'.join(pairs)}" if pairs else ""
 
 
+def _send_chunks(connection: Stream, stream: Iterator[bytes]) -> None:
+    try:
+        for chunk in stream:
+            if chunk:
+                connection.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        connection.sendall(b"0\r\n\r\n")
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the daemon wants no more: it has answered already
+
+
 class Client:
     """One daemon. Each request has a connection of its own, kept open for the next one when it may be."""
 
     def __init__(self, endpoint: Endpoint, version: str = API_VERSION, *, fixed: bool = False) -> None:
         self.endpoint, self.version, self.fixed = endpoint, version, fixed
+        self.headers: dict[str, str] = {}  # for every request
         self._idle: Stream | None = None
 
     def open(
@@ -209,7 +224,7 @@ class Client:
             f"{method} {self.endpoint.base}/v{self.version}{quote(path)}{encode_query(query)} HTTP/1.1",
             "Host: api.moby.localhost",
         ]
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        lines += [f"{name}: {value}" for name, value in {**self.headers, **(headers or {})}.items()]
         data = b""
         if stream is not None:
             lines.append("Transfer-Encoding: chunked")
@@ -221,11 +236,9 @@ class Client:
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
         try:
             connection.sendall(head + data)
-            for chunk in stream or ():
-                connection.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
             if stream is not None:
-                connection.sendall(b"0\r\n\r\n")
-            answer = Answer(connection)
+                _send_chunks(connection, stream)
+            answer = Answer(connection, bodyless=method == "HEAD")
         except (OSError, Unreachable):
             connection.close()
             if reused and stream is None:

@@ -51,10 +51,11 @@ async def archive(engine: Engine, machine: Machine, asked: str, path: str) -> As
     async with root_of(engine, machine) as root:
         absolute = _absolute(path)
         with _told(path, asked):
-            found = await in_thread(lambda: _stat(root.descriptor, absolute))
-        engine.emit(machine, "archive-path")
-        async with aclosing(drawn(lambda write: _pack(root, absolute, found, write))) as chunks:
-            yield found, chunks
+            file, found = await in_thread(lambda: _opened(root.descriptor, absolute))
+        with held(file):
+            engine.emit(machine, "archive-path")
+            async with aclosing(drawn(lambda write: _pack(root, file, absolute, found, write))) as chunks:
+                yield found, chunks
 
 
 @asynccontextmanager
@@ -125,28 +126,32 @@ def _base(path: str) -> str:
 
 
 def _stat(root: int, path: str) -> PathStat:
+    file, found = _opened(root, path)
+    os.close(file)
+    return found
+
+
+def _opened(root: int, path: str) -> tuple[int, PathStat]:
+    """A descriptor of the file itself, a link too, so that what is packed is what was told of."""
     directory = path.endswith(("/", "/."))
-    flags = os.O_PATH | (os.O_DIRECTORY if directory else os.O_NOFOLLOW)
-    with held(paths.open_in_root(root, path, flags)) as descriptor:
-        status = os.fstat(descriptor)
-    target = resolve(root, path) if kinds.S_ISLNK(status.st_mode) else ""
-    return PathStat(_base(path), status.st_size, status.st_mode, status.st_mtime_ns, target)
+    file = paths.open_in_root(root, path, os.O_PATH | (os.O_DIRECTORY if directory else os.O_NOFOLLOW))
+    try:
+        status = os.fstat(file)
+        target = resolve(root, path) if kinds.S_ISLNK(status.st_mode) else ""
+    except OSError:
+        os.close(file)
+        raise
+    return file, PathStat(_base(path), status.st_size, status.st_mode, status.st_mtime_ns, target)
 
 
-def _pack(at: Root, path: str, found: PathStat, write: Callable[[bytes], object]) -> None:
-    root = at.descriptor
+def _pack(root: Root, file: int, path: str, found: PathStat, write: Callable[[bytes], object]) -> None:
     packer = Packer(write)
     name = "" if found.name == "/" else found.name
+    packer.top(file, name)
     if kinds.S_ISDIR(found.mode):
-        with held(paths.open_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY)) as top:
-            packer.top(top, name)
-            # What the runtime mounts is part of no tree; who asks for it itself gets it.
-            closed = _RUNTIMES_OWN if at.live and resolve(root, path) == "/" else frozenset()
-            packer.tree(top, f"{name}/", closed)
-    else:
-        parent, _, base = path.rpartition("/")
-        with held(paths.open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY)) as directory:
-            packer.member(directory, base, name)
+        # What the runtime mounts is part of no tree; who asks for it itself gets it.
+        closed = _RUNTIMES_OWN if root.live and resolve(root.descriptor, path) == "/" else frozenset()
+        packer.tree(file, f"{name}/", closed)
     packer.finish()
 
 

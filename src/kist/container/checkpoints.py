@@ -124,25 +124,35 @@ async def create(engine: Engine, machine: Machine, wanted: Wanted) -> None:
         if not _is_name(wanted.name):
             allowed = "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
             raise InvalidParameter(f"Invalid checkpoint ID ({wanted.name}), {allowed}")
+        directory = _free_place(engine, machine, wanted)
         try:
-            await _create(engine, machine, wanted)
+            await _create(engine, machine, wanted, directory)
         except KistError as error:
-            raise type(error)(f"cannot checkpoint container {wanted.container}: {error.message}") from error
+            raise type(error)(f"Cannot checkpoint container {wanted.container}: {error.message}") from error
     engine.emit(machine, "checkpoint")
 
 
-async def _create(engine: Engine, machine: Machine, wanted: Wanted) -> None:
-    place = _place(engine, machine, wanted)
-    directory = f"{place}/{wanted.name}"
+def _free_place(engine: Engine, machine: Machine, wanted: Wanted) -> str:
+    """Where the checkpoint is to be. Raises KistError with Docker's texts."""
+    directory = f"{_place(engine, machine, wanted)}/{wanted.name}"
+    problem = ""
     if os.path.isdir(directory):
-        raise KistError(f"checkpoint with name {wanted.name} already exists for container {wanted.container}")
-    if os.path.lexists(directory):
-        raise KistError(f"{directory} exists and is not a directory")
+        problem = f"checkpoint with name {wanted.name} already exists for container {wanted.container}"
+    elif os.path.lexists(directory):
+        problem = f"{directory} exists and is not a directory"
+    if problem:
+        raise KistError(f"cannot checkpoint container {wanted.container}: {problem}")
+    return directory
+
+
+async def _create(engine: Engine, machine: Machine, wanted: Wanted, directory: str) -> None:
     program, pid = _program(), machine.state.pid
     _check_possible(engine, machine)
+    if machine.record.host_config.auto_remove and not wanted.leave_running:
+        raise KistError("it is removed when it ends, and its checkpoint with it (--rm): use --leave-running")
     outside = criu.mounts_from_outside(mounted(engine, machine), engine.layout)
     places = await asyncio.to_thread(mount_points, pid, outside)
-    os.makedirs(place, 0o700, exist_ok=True)
+    os.makedirs(os.path.dirname(directory), 0o700, exist_ok=True)
     endpoints = machine.record.endpoints
     mounts = {one.name: one.target for one in outside}
     facts = criu.Facts(criu.VERSION, machine.id, endpoints[0].address if endpoints else "", mounts)

@@ -42,9 +42,7 @@ async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> st
         raise Conflict(f"You cannot commit container {machine.id} which is being removed")
     own = machine.record.config
     config = fill(instructions.apply(own if request.config is None else request.config, request.changes), own)
-    paused = request.pause and machine.state.running and not machine.state.paused
-    if paused:
-        await pausing.pause(engine, machine)
+    paused = request.pause and machine.state.alive and not machine.state.paused and await _pause(engine, machine)
     try:
         image = await _store(engine, machine, config, request)
         name = request.name.tagged() if request.name is not None else None
@@ -57,6 +55,17 @@ async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> st
         if paused:
             with suppress(KistError):  # it ended meanwhile, or somebody else let it go on
                 await pausing.unpause(engine, machine)
+
+
+async def _pause(engine: Engine, machine: Machine) -> bool:
+    """False when it has just ended: then nothing changes its files either."""
+    try:
+        await pausing.pause(engine, machine)
+    except Conflict:
+        if machine.state.alive:
+            raise
+        return False
+    return machine.state.paused
 
 
 async def _store(engine: Engine, machine: Machine, config: ContainerConfig, request: CommitRequest) -> Image:

@@ -60,7 +60,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     merged = msgspec.structs.replace(merged, hostname=hostname)
     mounts = mount_points(merged, host, volumes_from.points(engine.index, host.volumes_from or ()))
     linked = links.resolve(engine.index, host.links or (), host.network_mode)
-    problem = foreign.problem(mounts) if host.runtime in engine.runtimes.foreign else ""
+    problem = foreign.problem(mounts, host.ipc_mode) if host.runtime in engine.runtimes.foreign else ""
     if problem:
         raise NotSupported(f"{problem} is not supported with another runtime than kist")
     name = engine.index.reserve(name, container_id)

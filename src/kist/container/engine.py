@@ -12,7 +12,9 @@ import msgspec
 from kist.container.cdi import Registry
 from kist.container.events import EventBus
 from kist.container.index import Index
+from kist.container.logging import ships
 from kist.container.machine import Machine
+from kist.container.shipping import Shipping
 from kist.container.validate import HostLimits
 from kist.image.service import ImageService
 from kist.kernel import cgroup
@@ -72,9 +74,11 @@ class Engine:
         data_root: str,
         exec_root: str,
         cgroup_root: str,
+        shipping: Shipping,
         cdi: Registry,
         runtimes: Runtimes,
     ) -> None:
+        self.shipping = shipping
         self.index, self.images, self.snapshotter, self.volumes = index, images, snapshotter, volumes
         self.networks, self.supervisor, self.events = networks, supervisor, events
         self.layout, self.limits, self.host, self.defaults = layout, limits, host, defaults
@@ -93,8 +97,11 @@ class Engine:
         """Log, hosts, hostname, resolv.conf."""
         return f"{self.data_root}/containers/{container_id}"
 
-    def log_path(self, container_id: str) -> str:
-        return f"{self.directory(container_id)}/{container_id}-json.log"
+    def log_path(self, machine: Machine) -> str:
+        """What its monitor writes; `logs` reads that for every driver."""
+        if ships(machine.record):
+            return self.shipping.spool(machine.id).log
+        return f"{self.directory(machine.id)}/{machine.id}-json.log"
 
     def cgroup(self, machine: Machine) -> str:
         parent = machine.record.host_config.cgroup_parent or self.defaults.cgroup_parent

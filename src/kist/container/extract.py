@@ -12,6 +12,7 @@ import posixpath
 import shutil
 import stat
 import tarfile
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import msgspec
@@ -20,6 +21,7 @@ from kist.image.compression import decompressed
 from kist.kernel import path
 from kist.model.errors import InvalidParameter
 from kist.snapshot.copy import held
+from kist.snapshot.reader import members
 from kist.snapshot.unpack import XATTR, Directories
 
 _CHUNK = 1 << 18
@@ -45,13 +47,13 @@ def extract(root: int, place: str, stream: BinaryIO, rules: Rules) -> None:
     """
     extractor = _Extractor(root, place, rules)
     try:
-        if not stream.peek(1):  # type: ignore[attr-defined]  # an empty body is an empty archive
-            return
-        plain = decompressed(stream)
-        with tarfile.open(fileobj=plain, mode="r|", bufsize=_CHUNK) as archive:
-            for member in archive:
-                extractor.add(archive, member)
-                archive.members = []  # type: ignore[attr-defined]  # a streamed archive remembers every member
+        head: bytes = stream.peek(tarfile.BLOCKSIZE)  # type: ignore[attr-defined]  # it is buffered
+        if not head:
+            return  # an empty body is an empty archive
+        # A tar may begin as if it were compressed: with a file of such a name.
+        plain = stream if head[257:262] == b"ustar" else decompressed(stream)
+        for member, content in members(plain):
+            extractor.add(member, content)
         extractor.set_times()
         while plain.read(_CHUNK):  # what pads the archive
             continue
@@ -70,7 +72,7 @@ class _Extractor:
     def close(self) -> None:
         self._directories.close()
 
-    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def add(self, member: tarfile.TarInfo, content: Iterator[bytes]) -> None:
         self._directories.next_member()
         name = self._inside(member.name)
         if not name:
@@ -79,7 +81,7 @@ class _Extractor:
         directory = self._directories.get(f"{self._place}/{parent}")
         self._make_room(directory, base, member, name)
         if member.isreg():
-            self._file(archive, member, directory, base)
+            self._file(member, content, directory, base)
         elif member.isdir():
             self._directory(member, directory, base)
             self._times[name] = member.mtime
@@ -122,9 +124,10 @@ class _Extractor:
     def _make_room(self, directory: int, base: str, member: tarfile.TarInfo, name: str) -> None:
         """What is there goes, unless a directory is to be merged with it."""
         try:
-            there = stat.S_ISDIR(os.stat(base, dir_fd=directory, follow_symlinks=False).st_mode)
+            kind = stat.S_IFMT(os.stat(base, dir_fd=directory, follow_symlinks=False).st_mode)
         except FileNotFoundError:
             return
+        there = kind == stat.S_IFDIR
         shown, place = f"{self._place}/{name}", self._place or "/"
         if self._rules.keep_kinds and there and not member.isdir():
             raise InvalidParameter(f'cannot overwrite directory "{shown}" with non-directory "{place}"')
@@ -136,17 +139,15 @@ class _Extractor:
             shutil.rmtree(base, dir_fd=directory)
         else:
             os.unlink(base, dir_fd=directory)
-        self._directories.forget()
+        if kind != stat.S_IFREG:
+            self._directories.forget()  # any name may lead elsewhere now
 
-    def _file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, directory: int, base: str) -> None:
-        with held(os.open(base, _CREATE, 0o600, dir_fd=directory)) as file:
-            if member.size:
-                reader = archive.extractfile(member)
-                assert reader is not None  # it is a file
-                while chunk := reader.read(_CHUNK):
-                    view = memoryview(chunk)
-                    while view:
-                        view = view[os.write(file, view) :]
+    def _file(self, member: tarfile.TarInfo, content: Iterator[bytes], directory: int, base: str) -> None:
+        with held(os.open(base, _CREATE, member.mode & 0o777, dir_fd=directory)) as file:
+            for chunk in content:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(file, view) :]
             self._attributes(member, file)
             os.utime(file, ns=_times(member.mtime))
 
@@ -184,8 +185,10 @@ class _Extractor:
         return self._rules.owner or (member.uid, member.gid)
 
     def _attributes(self, member: tarfile.TarInfo, file: int) -> None:
-        """Owner first: chown(2) clears set-id bits and capabilities."""
-        os.chown(file, *self._owner(member))
+        """Owner first: chown(2) clears set-id bits and capabilities. What is so already costs the journal nothing."""
+        status = os.fstat(file)
+        if (status.st_uid, status.st_gid) != self._owner(member):
+            os.chown(file, *self._owner(member))
         for key, value in member.pax_headers.items():
             if key.startswith(XATTR):
                 try:
@@ -193,7 +196,8 @@ class _Extractor:
                 except OSError as error:
                     if error.errno not in _WITHOUT_ATTRIBUTES:
                         raise
-        os.chmod(file, member.mode & 0o7777)
+        if stat.S_IMODE(os.fstat(file).st_mode) != member.mode & 0o7777:
+            os.chmod(file, member.mode & 0o7777)
 
 
 def _times(mtime: float) -> tuple[int, int]:

@@ -169,7 +169,8 @@ class Index:
         self._records.delete(machine.id)
         self._machines.pop(machine.id, None)
         self._unsaved.discard(machine.id)
-        self._linked.discard(machine.id)
+        self.release(machine.name, machine.id)
         self._release_links(machine.record)
-        for name in [name for name, holder in self._names.items() if holder == machine.id]:
-            del self._names[name]  # its own, and those that links to it gave it
+        for name in self.link_names().get(machine.id, ()):  # those that links to it gave it
+            self.release(name, machine.id)
+        self._linked.discard(machine.id)

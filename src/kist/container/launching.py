@@ -62,7 +62,7 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
             extra_groups=(*(asked.group_add or ()), *cdi.groups(edits)),
             rootfs=engine.snapshotter.mounts(record.snapshot),
             links=(link,) if link is not None else (),
-            log=log_setup(asked.log_config, record.config, engine.log_path(record.id)),
+            log=log_setup(machine, engine.log_path(machine)),
             run_dir=run_dir,
             root_dir=f"{engine.exec_root}/rootfs",
             cgroup=engine.cgroup(machine),
@@ -153,10 +153,11 @@ def _joined(engine: Engine, machine: Machine) -> Joined:
 
 
 def _running_pid(engine: Engine, mode: str, field: str) -> int:
-    other = engine.index.find(mode.partition(":")[2])
+    named = mode.partition(":")[2]
+    other = engine.index.find(named)
     if field == "network" and other.state.restarting:
         raise Conflict(
-            f"cannot join network namespace of container: Container {other.name} is restarting, wait until the "
+            f"cannot join network namespace of container: Container {named} is restarting, wait until the "
             f"container is running"
         )
     other.check_not_restarting()

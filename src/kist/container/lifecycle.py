@@ -17,6 +17,7 @@ from kist.container.errors import UNKNOWN, start_error
 from kist.container.launching import forget_link, prepare, tell_parents
 from kist.container.machine import ExecState, Machine
 from kist.container.names import check_name
+from kist.container.packing import Packing
 from kist.container.pausing import continue_now
 from kist.container.restarting import Restarts
 from kist.container.signals import parse_signal
@@ -38,6 +39,7 @@ _ENDING = frozenset({2, 3, 9, 15})  # INT, QUIT, KILL, TERM: who sends one of th
 class Lifecycle:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.packing = Packing(engine)
         self.restarts = Restarts(engine, self.start, self.start_again)
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             self._boot_id = file.read().strip()
@@ -99,6 +101,7 @@ class Lifecycle:
         clients, waiters = machine.take_pending()
         try:
             try:
+                await engine.shipping.prepare(machine)
                 launch, endpoints, ports = prepare(engine, machine, restore.facts.address if restore else "")
             except OSError as error:
                 raise KistError(f"cannot prepare the container: {error}") from error
@@ -177,6 +180,8 @@ class Lifecycle:
                 machine.started.set_exception(LaunchFailed(event))
         elif kind == "exited":
             self.on_exited(machine, event)
+        elif kind == "rotated":
+            self.packing.rotated(machine)
         elif kind == "oom":
             self._on_oom(machine)
         elif kind == "detached":
@@ -615,7 +620,6 @@ class Lifecycle:
             with suppress(OSError):  # a full disk: then a crash right now would leave it to a prune
                 engine.volumes.mark(name)
         engine.index.forget(machine)
-        engine.emit(machine, "destroy")
         try:
             if engine.snapshotter.exists(machine.record.snapshot):
                 engine.snapshotter.remove(machine.record.snapshot)
@@ -629,7 +633,10 @@ class Lifecycle:
                     engine.volumes.remove(name, force=True)
             except (KistError, OSError) as error:
                 log.error("volume %s of container %s stays: %s", name, machine.id, error)
+        engine.emit(machine, "destroy")
         self.release(machine, removed=True)
+        with suppress(OSError):  # a full disk: the next kistd finds that it is nobody's
+            engine.shipping.give_up(machine)
         for waiter in machine.pending_waiters:
             answer_waiter(waiter, machine.state.exit_code)
         machine.pending_waiters = []
@@ -640,6 +647,7 @@ class Lifecycle:
         engine.spawn(self._remove_files(machine))
 
     async def _remove_files(self, machine: Machine) -> None:
+        await self.packing.settled(machine)
         await asyncio.to_thread(shutil.rmtree, self._engine.directory(machine.id), ignore_errors=True)
         await asyncio.to_thread(self._engine.snapshotter.collect)
 

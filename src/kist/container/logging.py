@@ -1,50 +1,92 @@
-"""Logging drivers as they are asked for: which there are, and what their options mean."""
+"""Logging drivers as they are asked for: which there are, what their options mean, and what the monitor is told.
+
+The monitor writes the json-file format for every driver. For `json-file` and `local` that is the log; for the drivers
+that send to a server (kist.shipper) it is what is to be sent, and what `docker logs` reads.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 
-from kist.model.config import ContainerConfig, LogConfig
+from kist.container.loginfo import extra_attributes, tag_of
+from kist.container.machine import Machine
+from kist.model.config import LogConfig
+from kist.model.container import ContainerRecord
 from kist.model.errors import InvalidParameter, NotSupported
 from kist.model.number import is_number
 from kist.runtime.launch import LogSetup
+from kist.shipper import drivers, values
+from kist.shipper.driver import Driver
+from kist.shipper.spool import Spool
 
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SIZE = re.compile(r"^(\d+(?:\.\d+)?) ?([kmgt]?)i?b?$", re.IGNORECASE)
-_KNOWN_ELSEWHERE = frozenset(
-    {"local", "syslog", "journald", "fluentd", "gelf", "splunk", "awslogs", "gcplogs", "etwlogs"}
-)
-_OPTIONS = frozenset(
-    {"max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"}
-)
+FILE_DRIVERS = ("json-file", "local")
+_KNOWN_ELSEWHERE = frozenset({"awslogs", "gcplogs", "etwlogs"})
+_COMMON = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
+_FILE_OPTIONS = frozenset({"max-size", "max-file", "compress"})
+_CACHE = "cache-"
+_BUILT_IN = frozenset({"mode", "max-buffer-size", "cache-disabled"} | {_CACHE + key for key in _COMMON | _FILE_OPTIONS})
+# What is kept when nothing is said (moby/moby#40207), and by `local` and caches always.
+_DEFAULT_SIZE, _DEFAULT_FILES = 20_000_000, 5
+# A spool must hold what its server has not: these are the least, whatever was asked for.
+_LEAST_SPOOL, _LEAST_SPOOL_FILES = 1 << 20, 3
+_LONGEST_LAG = 4 << 20  # bytes
+
+
+def ships(record: ContainerRecord) -> bool:
+    """Whether its log is sent to a server."""
+    config = record.host_config.log_config
+    return config is not None and config.type not in (*FILE_DRIVERS, "none", "")
+
+
+def keeps_log(record: ContainerRecord) -> bool:
+    """Whether `logs` can be answered."""
+    config = record.host_config.log_config or LogConfig()
+    options = config.config or {}
+    if ships(record):
+        return not options.get("cache-disabled") or not values.boolean(options["cache-disabled"])
+    return config.type != "none"
+
+
+def driver_names() -> list[str]:
+    """As `docker info` lists them."""
+    return sorted([*FILE_DRIVERS, "none", *drivers.names()])
 
 
 def check_log_config(config: LogConfig | None) -> None:
     """Raises InvalidParameter with Docker's texts, NotSupported for drivers of Docker's that are not here."""
     if config is None or config.type == "none":
         return
-    _check_mode(config.config or {})
-    check_log_driver(config.type)
     options = config.config or {}
-    for key in options:
-        if key == "compress":
-            raise NotSupported("log option compress is not supported by this engine yet")
-        if key not in _OPTIONS:
-            raise InvalidParameter(f"unknown log opt '{key}' for json-file log driver")
-    size = _size(options.get("max-size", ""))
-    files = options.get("max-file", "1")
-    if not is_number(files) or int(files) < 1:
-        raise InvalidParameter("max-file cannot be less than 1")
-    if int(files) > 1 and size is None:
-        raise InvalidParameter("max-file option requires max-size to be set")
+    _check_mode(options)
+    _check_cache(options)
+    check_log_driver(config.type)
+    own = {key: value for key, value in options.items() if key not in _BUILT_IN}
+    try:
+        if config.type in FILE_DRIVERS:
+            _check_file_options(config.type, own)
+        else:
+            kind = _driver(config.type)
+            kind.validate({key: value for key, value in own.items() if key not in _COMMON})
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from error
 
 
 def check_log_driver(name: str) -> None:
     """Raises InvalidParameter, NotSupported."""
     if name in _KNOWN_ELSEWHERE:
-        raise NotSupported(f"logging driver {name} is not supported by this engine yet: use json-file or none")
-    if name not in ("json-file", "none"):
+        raise NotSupported(f"logging driver {name} is not supported by this engine")
+    if name not in (*FILE_DRIVERS, "none"):
+        _driver(name)
+
+
+def _driver(name: str) -> type[Driver]:
+    try:
+        kind = drivers.driver_class(name)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from error
+    if kind is None:
         raise InvalidParameter(f'error looking up logging plugin {name}: plugin "{name}" not found')
+    return kind
 
 
 def _check_mode(options: dict[str, str]) -> None:
@@ -57,31 +99,119 @@ def _check_mode(options: dict[str, str]) -> None:
     if mode != "non-blocking":
         raise InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
     try:
-        _size(options["max-buffer-size"])
-    except InvalidParameter as error:
-        raise InvalidParameter(f"error parsing option max-buffer-size: {error.message}") from error
+        values.size(options["max-buffer-size"], 1024)
+    except ValueError as error:
+        raise InvalidParameter(f"error parsing option max-buffer-size: {error}") from error
 
 
-def _size(text: str) -> int | None:
+def _check_cache(options: dict[str, str]) -> None:
+    text = options.get("cache-disabled", "")
+    try:
+        values.boolean(text or "false")
+    except ValueError as error:
+        raise InvalidParameter(f"invalid value for option cache-disabled: {text}") from error
+    cached = {key.removeprefix(_CACHE): value for key, value in options.items() if key.startswith(_CACHE)}
+    try:
+        _local_limits(cached)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from error
+
+
+def _check_file_options(name: str, options: dict[str, str]) -> None:
+    for key in options:
+        if key not in _FILE_OPTIONS | _COMMON:
+            if name == "local":
+                raise ValueError(f"unknown log opt '{key}' for log driver local")
+            raise ValueError(f"unknown log opt '{key}' for json-file log driver")
+    _limits(name, options)
+
+
+def _limits(name: str, options: dict[str, str]) -> tuple[int | None, int, bool]:
+    return _local_limits(options) if name == "local" else _json_limits(options)
+
+
+def _json_limits(options: dict[str, str]) -> tuple[int | None, int, bool]:
+    """(bytes a file, files, compressed). Raises ValueError with Docker's texts."""
+    if "max-size" not in options and "max-file" not in options:
+        if values.boolean(options.get("compress", "false")):
+            raise ValueError("compress cannot be true when max-file is less than 2 or max-size is not set")
+        return _DEFAULT_SIZE, _DEFAULT_FILES, "compress" not in options
+    files = options.get("max-file", "1")
+    if not is_number(files) or int(files) < 1:
+        raise ValueError("max-file cannot be less than 1")
+    size = _json_size(options["max-size"]) if "max-size" in options else _DEFAULT_SIZE
+    compress = values.boolean(options.get("compress", "false"))
+    if compress and (int(files) == 1 or "max-size" not in options or size is None):
+        raise ValueError("compress cannot be true when max-file is less than 2 or max-size is not set")
+    return size, int(files), compress
+
+
+def _json_size(text: str) -> int | None:
     if text in ("", "-1"):
         return None
-    match = _SIZE.match(text)
-    if match is None:
-        raise InvalidParameter(f"invalid size: '{text}'")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    size = values.size(text, 1000)
+    if size <= 0:
+        raise ValueError("max-size must be a positive number")
+    return size
 
 
-def log_setup(config: LogConfig | None, container: ContainerConfig, path: str) -> LogSetup:
-    """What the monitor is told."""
-    if config is None or config.type != "json-file":
-        return LogSetup()
+def _local_limits(options: dict[str, str]) -> tuple[int, int, bool]:
+    """The same of `local` and of the cache, which always have an end."""
+    size, files = _DEFAULT_SIZE, options.get("max-file", str(_DEFAULT_FILES))
+    if "max-size" in options:
+        size = _worded("max-size", options["max-size"], lambda text: values.size(text, 1000))
+    count = _worded("max-file", files, values.integer)
+    try:
+        compress = values.boolean(options.get("compress", "true"))
+    except ValueError as error:
+        raise ValueError(f"invalid boolean value for compress: {error}") from error
+    if count < 0:
+        raise ValueError("max-file must not be negative")
+    if compress and count <= 1:
+        raise ValueError("compression cannot be enabled when max file count is 1")
+    return size, max(1, count), compress
+
+
+def _worded(key: str, text: str, parse: Callable[[str], int]) -> int:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"invalid value for {key}: {text}: {error}") from error
+
+
+def log_setup(machine: Machine, path: str) -> LogSetup:
+    """What the monitor is told. `path`: of the log."""
+    config = machine.record.host_config.log_config or LogConfig("json-file")
     options = config.config or {}
-    attrs: dict[str, str] = {}
-    for key in filter(None, options.get("labels", "").split(",")):
-        if key in (container.labels or {}):
-            attrs[key] = (container.labels or {})[key]
-    environment = dict(one.split("=", 1) for one in container.env or () if "=" in one)
-    attrs.update({key: environment[key] for key in options.get("env", "").split(",") if key in environment})
+    if config.type == "none":
+        return LogSetup()
+    if ships(machine.record):
+        return _spool_setup(config.type, options, path)
+    size, files, compress = _limits(config.type or "json-file", options)
+    attrs = extra_attributes(machine.record, options)
     if options.get("tag"):
-        attrs["tag"] = options["tag"]
-    return LogSetup(path, _size(options.get("max-size", "")), int(options.get("max-file", "1")), attrs or None)
+        attrs["tag"] = tag_of(machine.record, options["tag"])
+    return LogSetup(path, size, files, attrs or None, compress)
+
+
+def _spool_setup(driver: str, options: dict[str, str], path: str) -> LogSetup:
+    cached = {key.removeprefix(_CACHE): value for key, value in options.items() if key.startswith(_CACHE)}
+    size, files, compress = _local_limits(cached)
+    size, files = max(size, _LEAST_SPOOL), max(files, _LEAST_SPOOL_FILES)
+    spool = Spool(path.rpartition("/")[0])
+    waits = options.get("mode", "blocking") != "non-blocking"
+    waits = waits and not _driver(driver).is_asynchronous(options)
+    bound = min(_LONGEST_LAG, size * (files - 1) // 2) if waits else 0
+    return LogSetup(path, size, files, None, compress, spool.wake_path, spool.shipped, bound)
+
+
+def lag_limit(options: dict[str, str]) -> int | None:
+    """Bytes that may wait for a server that is away, when less than the cache was asked for."""
+    text = options.get("max-buffer-size")
+    return values.size(text, 1024) if text else None
+
+
+def compresses(record: ContainerRecord) -> bool:
+    """Whether the engine compresses what the monitor rotated."""
+    config = record.host_config.log_config or LogConfig("json-file")
+    return config.type in FILE_DRIVERS and _limits(config.type, config.config or {})[2]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 
 from kist.container.engine import Engine
+from kist.container.logging import keeps_log
 from kist.container.machine import Machine
 from kist.kernel import inotify
 from kist.logs.reader import LogOptions, LogReader
@@ -16,18 +18,18 @@ _IDLE_SECONDS = 1.0
 
 def read_logs(engine: Engine, machine: Machine, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
     """Pieces of the answer. Raises KistError with Docker's text, here and now, when the driver keeps none."""
-    config = machine.record.host_config.log_config
-    if config is not None and config.type == "none":
+    if not keeps_log(machine.record):
         raise KistError("configured logging driver does not support reading")
     return _pieces(engine, machine, options, follow)
 
 
 async def _pieces(engine: Engine, machine: Machine, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
-    reader = LogReader(engine.log_path(machine.id), options)
+    path = engine.log_path(machine)
+    reader = await asyncio.to_thread(LogReader, path, options)  # a tail may reach into compressed files
     watcher = inotify.Inotify() if follow else None
     try:
         if watcher is not None:
-            watcher.watch(engine.directory(machine.id), inotify.IN_MODIFY | inotify.IN_MOVED_TO | inotify.IN_CREATE)
+            watcher.watch(os.path.dirname(path), inotify.IN_MODIFY | inotify.IN_MOVED_TO | inotify.IN_CREATE)
         while True:
             over = not machine.state.alive  # asked before reading: what was written until then is read below
             while data := reader.read():

@@ -31,7 +31,7 @@ _NOUNS = (
     "thrush", "tinker", "tod", "toom", "trow", "tweed", "vole", "wagtail", "whin", "whooper", "wren", "yett",
     "yowe",
 )  # fmt: skip
-_ALLOWED = frozenset(string.ascii_letters + string.digits + "_.-")
+ALLOWED = frozenset(string.ascii_letters + string.digits + "_.-")
 
 
 def new_id() -> str:
@@ -51,6 +51,6 @@ def random_name(attempt: int = 0) -> str:
 def check_name(name: str) -> str:
     """A name without its slash. Raises InvalidParameter with Docker's text."""
     bare = name.removeprefix("/")
-    if len(bare) < 2 or not (bare[0].isascii() and bare[0].isalnum()) or not _ALLOWED.issuperset(bare):
+    if len(bare) < 2 or not (bare[0].isascii() and bare[0].isalnum()) or not ALLOWED.issuperset(bare):
         raise InvalidParameter(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     return bare

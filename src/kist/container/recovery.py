@@ -14,6 +14,7 @@ from kist.container.execs import Execs
 from kist.container.lifecycle import Lifecycle
 from kist.container.machine import Machine
 from kist.container.restarting import starts_at_boot
+from kist.container.shipping import shipper_pid
 from kist.kernel import cgroup
 from kist.model.container import State
 from kist.model.timestamp import nanoseconds, rfc3339
@@ -41,6 +42,8 @@ class Recovery:
         await self._release_strays({machine.id for machine in self._engine.index.all()})
         self._remove_strays({machine.id for machine in self._engine.index.all()})
         self._remove_snapshots({machine.record.snapshot for machine in self._engine.index.all()})
+        self._engine.shipping.start()
+        await self._lifecycle.packing.catch_up()
         self._engine.volumes.settle_all()
         self._engine.snapshotter.cleanup()
         self._lifecycle.restarts.begin(one for one in self._engine.index.all() if starts_at_boot(one.record))
@@ -124,7 +127,7 @@ class Recovery:
         greetings = [machine.greeting for machine in self._engine.index.all()]
         heard = [one.result() for one in greetings if one is not None and one.done() and not one.cancelled()]
         known = {greeting.get("monitor") for greeting in heard if greeting is not None}
-        known.add(self._engine.supervisor.zygote_pid)
+        known |= {self._engine.supervisor.zygote_pid, shipper_pid(self._engine.exec_root)}
         group = f"{self._engine.cgroup_root}/engine"
         return any(pid not in known for pid in cgroup.pids(self._engine.layout, group) if pid != os.getpid())
 

@@ -78,17 +78,17 @@ class Restarts:
         machine.restart = asyncio.get_running_loop().call_later(machine.delay, self._due, machine)
 
     def _due(self, machine: Machine) -> None:
-        machine.restart = None
         if self._early is not None:
             self._early.append(machine)
-        else:
-            self._engine.spawn(self._begin(machine))
+            return
+        machine.restart = None
+        self._engine.spawn(self._begin(machine))
 
     def begin(self, machines: Iterable[Machine]) -> None:
         """All is found: pauses may end from here on, and `machines` start now, each after the ones that it joins."""
         early, self._early = self._early or [], None
         for machine in early:
-            self._engine.spawn(self._begin(machine))
+            self._due(machine)
         tasks: dict[str, asyncio.Task[None]] = {}
         for machine in sorted(machines, key=lambda one: one.record.created):
             tasks[machine.id] = self._engine.spawn(self._boot(machine, tasks))

@@ -57,7 +57,7 @@ class ContainerService:
         return [one.id for one in machine.execs.values() if one.exit_code is None] if machine.state.running else []
 
     def log_path(self, name: str) -> str:
-        return self._engine.log_path(self._find(name).id)
+        return self._engine.log_path(self._find(name))
 
     def directory(self, name: str) -> str:
         return self._engine.directory(self._find(name).id)

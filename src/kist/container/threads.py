@@ -75,9 +75,14 @@ async def fed(chunks: AsyncIterator[bytes], work: Callable[[BinaryIO], T]) -> T:
 
     async def send() -> None:
         loop = asyncio.get_running_loop()
+        waiting = bytearray()  # many small pieces would wake the thread for each
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             async for chunk in chunks:
-                await loop.sock_sendall(ours, chunk)
+                waiting += chunk
+                if len(waiting) >= _CHUNK:
+                    await loop.sock_sendall(ours, waiting)
+                    waiting = bytearray()
+            await loop.sock_sendall(ours, waiting)
             ours.shutdown(socket.SHUT_WR)
 
     future = in_thread(run)

@@ -51,22 +51,22 @@ async def root_of(engine: Engine, machine: Machine, *, writes: bool = False) -> 
 
     Raises NotFound, KistError.
     """
-    descriptor = await _running_root(machine)
+    descriptor = _running_root(machine)
     if descriptor >= 0:
         done = asyncio.get_running_loop().create_future()
         if writes:
             machine.writers.add(done)
         try:
-            async with _closed(descriptor):
-                yield Root(descriptor, live=True)
+            yield Root(descriptor, live=True)
         finally:
+            os.close(descriptor)
             machine.writers.discard(done)
             done.set_result(None)
         return
     async with machine.lock:
         if machine.removed.is_set():
             raise NotFound(f"No such container: {machine.id}")
-        descriptor = await _running_root(machine)  # started meanwhile
+        descriptor = _running_root(machine)  # started meanwhile
         live = descriptor >= 0
         if not live:
             layout = _layout(engine, machine)
@@ -92,12 +92,11 @@ async def _closed(descriptor: int) -> AsyncIterator[int]:
         await in_thread(lambda: os.close(descriptor))
 
 
-async def _running_root(machine: Machine) -> int:
+def _running_root(machine: Machine) -> int:
     """-1 when it does not run."""
     if not machine.state.alive or not machine.state.pid:
         return -1
-    state = machine.state
-    return await in_thread(lambda: _root_of_process(state))
+    return _root_of_process(machine.state)
 
 
 def _root_of_process(state: State) -> int:

@@ -19,6 +19,7 @@ from kist.api.app import App
 from kist.api.archive import FileRoutes
 from kist.api.checkpoints import CheckpointRoutes
 from kist.api.containers import ContainerRoutes
+from kist.api.events import EventRoutes
 from kist.api.execs import ExecRoutes
 from kist.api.images import ImageRoutes
 from kist.api.networks import NetworkRoutes
@@ -26,6 +27,7 @@ from kist.api.stats import StatsRoutes
 from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
+from kist.api.websocket import WebsocketRoutes
 from kist.container.cdi import Registry
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Defaults, Engine, Runtimes
@@ -39,6 +41,7 @@ from kist.container.machine import Machine
 from kist.container.probing import Probing
 from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
+from kist.container.shipping import Shipping
 from kist.container.unhealthy import Unhealthy
 from kist.daemon import facts
 from kist.daemon.durability import LateSync
@@ -94,7 +97,7 @@ class Daemon:
             self._database,
             ContentStore(f"{self.data_root}/content"),
             snapshotter,
-            lambda action, image_id, name: self.events.emit("image", action, image_id, {"name": name}),
+            lambda action, image_id, attributes: self.events.emit("image", action, image_id, attributes),
         )
         volumes = VolumeService(
             self._database,
@@ -107,8 +110,9 @@ class Daemon:
         cgroup.hand_down_cpuset(layout, root)
         networks = NetworkService(self._database, self._instance.id, self._bridge_settings())
         networks.start()  # last: nothing fails behind it, so a refused start leaves no bridge
+        index = Index(self._database)
         self.engine = Engine(
-            index=Index(self._database),
+            index=index,
             images=images,
             snapshotter=snapshotter,
             volumes=volumes,
@@ -116,12 +120,13 @@ class Daemon:
             supervisor=Supervisor(f"{root}/engine"),
             events=self.events,
             layout=layout,
-            limits=facts.host_limits(layout, networks.forwarding),
+            limits=facts.host_limits(layout, networks.forwarding, root),
             host=facts.host_facts(settings, layout, init_binary),
             defaults=defaults,
             data_root=self.data_root,
             exec_root=self.exec_root,
             cgroup_root=root,
+            shipping=Shipping(self.data_root, self.exec_root, f"{root}/engine", index.all),
             cdi=Registry(settings.words("cdi-spec-dir")),
             runtimes=runtimes(settings),
         )
@@ -267,6 +272,7 @@ class Daemon:
         await self.engine.quiesce()
         for machine in self.engine.index.all():
             machine.close()
+        self.engine.shipping.close()
         await self.engine.supervisor.close()
         if not any(machine.state.alive for machine in self.engine.index.all()):
             self.engine.networks.close_openings()
@@ -291,6 +297,7 @@ class Daemon:
             experimental=experimental,
         ).add_to(router)
         StatsRoutes(containers).add_to(router)
+        WebsocketRoutes(containers, self._logs).add_to(router)
         ExecRoutes(containers).add_to(router)
         FileRoutes(ContainerFiles(self.engine)).add_to(router)
         ImageRoutes(
@@ -313,9 +320,10 @@ class Daemon:
             facts.version(experimental=experimental),
             lambda: facts.info(self.engine, self.settings, self._instance.id),
             usage.collect,
-            self.events.listen,
             self.engine.quiesce,
+            self._pruned,
         ).add_to(router)
+        EventRoutes(self.events.listen).add_to(router)
         add_absent(router)
         return App(router, f"kist/{facts.ENGINE_VERSION} (linux)", experimental=experimental)
 

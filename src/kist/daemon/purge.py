@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 
+from kist.container.shipping import end_shipper
 from kist.kernel import cgroup
 from kist.kernel.nftables import Firewall, delete_table, new_table
 from kist.kernel.rtnetlink import RouteSocket
@@ -33,6 +34,7 @@ def purge(data_root: str, exec_root: str) -> None:
         with Firewall() as firewall:
             closings = rules.closings(firewall.rules(), f"kist {instance.id}")
             firewall.commit([*closings, new_table(table), delete_table(table)])
+        end_shipper(exec_root)
         layout = cgroup.detect()
         for _ in range(50):
             if cgroup.remove(layout, f"kist/{instance.id}"):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import httptools
 
 _END = b"\r\n\r\n"  # of a head; the parser refuses bare line feeds
+_UPGRADES = {"GET": ("tcp", "websocket")}
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?")
 _MAX_LINE = 1 << 13  # bytes of a chunk's size with its extensions, or of one trailer
 
@@ -44,14 +45,14 @@ class Head:
         return end
 
     def _conclude(self) -> None:
-        """An Upgrade to something other than `tcp` is as if it were not there (RFC 9110, 7.8)."""
+        """An Upgrade but to `tcp`, or by GET to `websocket`, is as if it were not there (RFC 9110, 7.8)."""
         parser = self._parser
         del self._parser  # it holds this object
         if parser.get_http_version() not in ("1.0", "1.1"):
             raise ValueError("not HTTP/1")
-        if self.headers.get("upgrade", "").lower() != "tcp":
-            self.headers.pop("upgrade", None)
         self.method = parser.get_method().decode("ascii")
+        if self.headers.get("upgrade", "").lower() not in _UPGRADES.get(self.method, ("tcp",)):
+            self.headers.pop("upgrade", None)
         self.target = self._url.decode("latin-1")
         self.keep_alive = parser.should_keep_alive()
         self.upgrade = parser.should_upgrade() and "upgrade" in self.headers

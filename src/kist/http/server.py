@@ -104,10 +104,10 @@ class Request:
         """The body as it arrives. Raises InvalidParameter when it ends too early, ClientGone when nobody is there."""
         while True:
             while self._chunks:
-                data = self._chunks.pop(0)
-                self._waiting -= len(data)
-                if self._waiting <= _HIGH_WATER:
-                    self._connection.resume()
+                data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+                self._chunks.clear()
+                self._waiting = 0
+                self._connection.resume()
                 yield data
             if self._complete:
                 return

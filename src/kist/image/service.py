@@ -70,7 +70,7 @@ class ImageService:
         database: Database,
         content: ContentStore,
         snapshotter: Snapshotter,
-        emit: Callable[[str, str, str], None] = lambda action, image_id, name: None,
+        emit: Callable[[str, str, dict[str, str]], None] = lambda action, image_id, attributes: None,
     ) -> None:
         self._database = database
         self.content = content
@@ -240,9 +240,15 @@ class ImageService:
             stream.drain()
         return stream.digest
 
+    def _tell(self, action: str, image_id: str, name: str) -> None:
+        """An event with the attributes Docker gives it: the labels of an image that is still there, and the name."""
+        record = self._records.get(image_id)
+        labels = (self._image(record).container_config.labels or {}) if record is not None else {}
+        self._emit(action, image_id, {**labels, "name": name})
+
     def announce(self, action: str, image_id: str) -> None:
-        """An event of an image as a whole: load, import."""
-        self._emit(action, image_id, image_id)
+        """An event of an image as a whole: load, save, import."""
+        self._tell(action, image_id, image_id)
 
     def tag(self, image_id: str, reference: Reference, *, announce: bool = True) -> None:
         """Points a name at an image; it may have pointed elsewhere. Raises InvalidParameter for a digest."""
@@ -256,7 +262,7 @@ class ImageService:
             self._tags.put(_key(named), Tag(_key(named), image_id))
             self._records.put(image_id, msgspec.structs.replace(record, tagged_at=rfc3339()))
         if announce:
-            self._emit("tag", image_id, named.familiar)
+            self._tell("tag", image_id, named.familiar)
 
     async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[Deleted]:
         """What `rmi` does: a name goes; with its last name the image goes too, if nothing uses it.
@@ -279,7 +285,7 @@ class ImageService:
             names = [Reference.parse(tag) for tag in image.tags]
         for one in names:
             self._tags.delete(_key(one.tagged()))
-            self._emit("untag", record.id, one.familiar)
+            self._tell("untag", record.id, record.id)
         if self.users(record.id):
             return untagged
         return untagged + await self._delete(record)
@@ -296,7 +302,7 @@ class ImageService:
         if not others:
             return None
         self._tags.delete(_key(reference))
-        self._emit("untag", record.id, reference.familiar)
+        self._tell("untag", record.id, record.id)
         return [Deleted(untagged=reference.familiar)]
 
     def _check_removable(self, record: ImageRecord, image: Image, force: bool) -> None:
@@ -325,7 +331,7 @@ class ImageService:
         async with self._changing:
             self._records.delete(record.id)
             self._configs.pop(record.id, None)
-            self._emit("delete", record.id, record.id)
+            self._tell("delete", record.id, record.id)
             deleted = [Deleted(deleted=record.id)]
             self.discard(record.id, record.manifest, *record.blobs)
             shared = {

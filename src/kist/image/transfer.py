@@ -75,7 +75,13 @@ class Transfer:
             for tag in self._tags_of(image, name):
                 if tag not in entry[2]:
                     entry[2].append(tag)
-        return write_archive(list(found.values()), self._images.content)
+        return self._announced(write_archive(list(found.values()), self._images.content), list(found))
+
+    def _announced(self, pieces: Iterator[bytes], ids: list[str]) -> Iterator[bytes]:
+        """Who listens hears of it when all is written."""
+        yield from pieces
+        for image_id in ids:
+            self._images.announce("save", image_id)
 
     def _find(self, name: str) -> Image:
         try:

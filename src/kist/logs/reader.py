@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import re
 import struct
+import sys
 from collections.abc import Iterator
-from itertools import chain, count, repeat
+from itertools import chain, islice, repeat
 
 import msgspec
 
+from kist.logs.files import CHUNK, LogChain, LogFile
 from kist.model.timestamp import nanoseconds
 
-CHUNK = 1 << 18
 _HEADER = struct.Struct(">BxxxI")
 _LINE = re.compile(
     rb'\{"log":"((?:[^"\\]|\\.)*)","stream":"(stdout|stderr)",(?:"attrs":(\{[^\n]*?\}),)?"time":"([^"]+)"\}\n?$'
 )
+_TIME = re.compile(rb',"time":"([^"]+)"\}\n')  # raw quotes are outside of what was written
 _UNESCAPE = re.compile(rb"\\(?:u([0-9a-f]{4})|(.))")
 _SINGLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f"}
 
@@ -158,13 +160,15 @@ class Renderer:
 
     def _each(self, lines: bytes) -> Iterator[bytes]:
         options = self._options
+        last, when = b"", 0  # many lines have one time
         for line in lines.split(b"\n"):
             match = _LINE.match(line)
             if match is None:
                 continue
             stamp = match[4]
             if options.since or options.until:
-                when = nanoseconds(stamp.decode())
+                if stamp != last:
+                    last, when = stamp, nanoseconds(stamp.decode())
                 if options.since and when < options.since:
                     continue
                 if options.until and when > options.until:
@@ -195,33 +199,30 @@ def _details(attrs: bytes | None) -> bytes:
 class LogReader:
     """One reading of a log, from its oldest file to the end of the newest, and on as that grows.
 
-    A rotation may rename files at any moment, so a file is known by its inode, which cannot be another's while it is
-    open here, and its place by the names of the others.
+    Making one with `tail` may take a while where that reaches back into compressed files.
     """
 
     def __init__(self, path: str, options: LogOptions) -> None:
-        self._path = path
+        self._chain = LogChain(path)
         self._renderer = Renderer(options)
         self._options = options
-        self._file = self._next = -1
         self._rest = b""
         if options.tail is not None:
             self._seek_tail(options.tail)
+        elif options.since:
+            self._seek_since(options.since)
 
     @property
     def done(self) -> bool:
         return self._renderer.done
 
     def close(self) -> None:
-        for descriptor in (self._file, self._next):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._file = self._next = -1
+        self._chain.close()
 
     def read(self) -> bytes:
         """The next piece of the answer; "" when there is nothing now. Only whole lines are taken."""
         while True:
-            data = os.read(self._file, CHUNK) if self._file >= 0 else b""
+            data = self._chain.read()
             if not data:
                 if self._go_on():
                     continue
@@ -236,83 +237,85 @@ class LogReader:
                 return out
 
     def _go_on(self) -> bool:
-        """At the end of a file: whether there may be more, in it or in the next newer one."""
-        if self._next >= 0:
-            self._use(self._next)
-            self._next = -1
-            return True
-        if self._rest:  # is read again when its end has come: on a full disk the writer takes it back
-            os.lseek(self._file, -len(self._rest), os.SEEK_CUR)
+        if self._chain.leaves_file:
             self._rest = b""
-        self._next = self._open_newer()
-        if self._next >= 0:
-            return True  # nothing comes into this one any more, but something may have since its end was met
-        if self._file >= 0 and os.fstat(self._file).st_size < os.lseek(self._file, 0, os.SEEK_CUR):
-            os.lseek(self._file, 0, os.SEEK_SET)  # somebody truncated it
-            return True
-        return False
-
-    def _use(self, descriptor: int) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._rest = descriptor, b""
-
-    def _files(self) -> Iterator[int]:
-        """Descriptors, newest first, for the caller to close. Names only ever move towards older ones, which is the
-        way this goes: a file may be met twice, but none that was there is passed over.
-        """
-        for number in count():
-            name = f"{self._path}.{number}" if number else self._path
-            try:
-                yield os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                if number >= self._oldest():
-                    return
-
-    def _oldest(self) -> int:
-        directory, name = os.path.split(self._path)
-        try:
-            suffixes = [one.removeprefix(f"{name}.") for one in os.listdir(directory) if one.startswith(f"{name}.")]
-        except FileNotFoundError:
-            return 0
-        return max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=0)
-
-    def _open_newer(self) -> int:
-        """The file after the open one, or the oldest where that is none any more; -1 if the newest is open."""
-        newer = -1
-        here = os.fstat(self._file) if self._file >= 0 else None
-        for descriptor in self._files():
-            status = os.fstat(descriptor)
-            if here is not None and (os.path.samestat(status, here) or _stands_for(status, here)):
-                os.close(descriptor)
-                break
-            if newer >= 0:
-                os.close(newer)
-            newer = descriptor
-        return newer
+        elif self._rest:  # is read again when its end has come: on a full disk the writer takes it back
+            self._chain.back(len(self._rest))
+            self._rest = b""
+        return self._chain.go_on()
 
     def _seek_tail(self, missing: int) -> None:
         """Opens the file in which the last `missing` lines of the wanted streams begin, at their beginning."""
-        files: dict[tuple[int, int], int] = {}
-        for descriptor in self._files():
-            status = os.fstat(descriptor)
-            met = files.pop((status.st_dev, status.st_ino), -1)  # a rotation moved it: its place is the later one
-            if met >= 0:
-                os.close(met)
-            files[status.st_dev, status.st_ino] = descriptor
-        for descriptor in files.values():
-            if self._file >= 0 and missing <= 0:
-                os.close(descriptor)
+        for file in self._chain.all():
+            if self._chain.file is not None and missing <= 0:
+                file.close()
                 continue
-            self._use(descriptor)
-            offset, found = _tail_offset(descriptor, missing, self._options)
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            missing -= found
+            self._chain.use(file)
+            if file.packed:
+                missing -= _seek_packed_tail(file, missing, self._options)
+            else:
+                offset, found = _tail_offset(file.descriptor, missing, self._options)
+                file.seek(offset)
+                missing -= found
+
+    def _seek_since(self, since: int) -> None:
+        """Opens the file in which that time falls, near to it; files last written before are not read at all."""
+        for file in self._chain.all():
+            if self._chain.file is not None and file.modified < since:
+                file.close()
+                continue
+            self._chain.use(file)
+        if self._chain.file is not None and not self._chain.file.packed:
+            self._chain.file.seek(_since_offset(self._chain.file.descriptor, since))
 
 
-def _stands_for(status: os.stat_result, gone: os.stat_result) -> bool:
-    """Whether a file is older than one that has no name any more; so when the whole log is being deleted."""
-    return not gone.st_nlink and status.st_mtime_ns < gone.st_mtime_ns
+def _since_offset(descriptor: int, since: int) -> int:
+    """Where a line begins that is before every line of that time or later, and not far before it."""
+    low, high = 0, os.fstat(descriptor).st_size
+    while high - low > CHUNK:
+        middle = (low + high) // 2
+        match = _TIME.search(os.pread(descriptor, CHUNK, middle))
+        if match is None:
+            break
+        if nanoseconds(match[1].decode()) < since:
+            low = middle + match.end()
+        else:
+            high = middle
+    return low
+
+
+def _seek_packed_tail(file: LogFile, count: int, options: LogOptions) -> int:
+    """Goes to the first of the last `count` lines of a file that can only be read forwards: once to count, once more to
+    find. How many lines there are from there.
+    """
+    if not (options.stdout and options.stderr):
+        total = sum(1 for _ in _wanted_lines(file, options))
+        file.seek(0)
+        offsets = islice(_wanted_lines(file, options), max(0, total - count), None)
+        file.seek(next(offsets, sys.maxsize))
+        return min(count, total)
+    total = 0
+    while data := file.read():
+        total += data.count(b"\n")
+    file.seek(0)
+    skipped = total - count
+    while skipped > 0 and (data := file.read()):
+        here = data.count(b"\n")
+        if here >= skipped:
+            file.give_back(data.split(b"\n", skipped)[-1])
+        skipped -= here
+    return min(count, total)
+
+
+def _wanted_lines(file: LogFile, options: LogOptions) -> Iterator[int]:
+    """Offsets at which wanted lines begin."""
+    offset, rest = 0, b""
+    while data := file.read():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line and _wanted(line, options):
+                yield offset
+            offset += len(line) + 1
 
 
 def _tail_offset(descriptor: int, count: int, options: LogOptions) -> tuple[int, int]:

@@ -7,13 +7,16 @@ newline or the end. Imports little: monitors carry it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import time
+from collections.abc import Callable
 
 PIECE = 16 * 1024  # dockerd's copy buffer: a longer line is written in pieces of this many bytes
 _HALF = PIECE // 2
+_AROUND = 80  # bytes that a line gets around it
 _BAD = bytes(byte for byte in range(256) if (byte < 0x20 and byte != 0x0A) or byte in b'"\\<>&')
 _ESCAPES = {byte: b"\\u%04x" % byte for byte in _BAD} | {0x5C: b"\\\\", 0x22: b'\\"', 0x0D: b"\\r"}
 _LONE = re.compile("[\udc80-\udcff]")
@@ -67,9 +70,13 @@ class JsonFileWriter:
         max_files: int = 1,
         attrs: dict[str, str] | None = None,
         descriptor: int = -1,
+        on_rotated: Callable[[], None] | None = None,
     ) -> None:
-        """`descriptor`: the file, opened by open_log already."""
+        """`descriptor`: the file, opened by open_log already. `on_rotated`: somebody else compresses what is old, and
+        is told that there is something to do.
+        """
         self.path = path
+        self._on_rotated = on_rotated
         self._max_size, self._max_files = max_size, max_files
         self._rotate_at = max_size
         self._attrs = b'"attrs":' + json.dumps(attrs, separators=(",", ":")).encode() + b"," if attrs else b""
@@ -91,7 +98,7 @@ class JsonFileWriter:
         if len(body) > _HALF and any(body.find(b"\n", at, at + _HALF) < 0 for at in range(0, len(body), _HALF)):
             self._write_long(stream, body)
         elif body:
-            self._append(stream, body)
+            self._append_lines(stream, body)
         while len(rest) >= PIECE:
             self._append(stream, rest[:PIECE])
             rest = rest[PIECE:]
@@ -105,7 +112,7 @@ class JsonFileWriter:
             end = body.find(b"\n", start) + 1
             if end - start > PIECE:
                 if run < start:
-                    self._append(stream, body[run:start])
+                    self._append_lines(stream, body[run:start])
                 line = body[start:end]
                 while len(line) > PIECE:
                     self._append(stream, line[:PIECE])
@@ -114,7 +121,19 @@ class JsonFileWriter:
                 run = end
             start = end
         if run < len(body):
-            self._append(stream, body[run:])
+            self._append_lines(stream, body[run:])
+
+    def _append_lines(self, stream: bytes, body: bytes) -> None:
+        """Whole lines, so many at once that small files do not become much larger than they may be."""
+        if self._max_size is None or len(body) * _AROUND <= self._max_size:
+            self._append(stream, body)
+            return
+        pieces = 2 * (len(body) + body.count(b"\n") * _AROUND) // self._max_size + 1
+        step, start = len(body) // pieces, 0
+        while start < len(body):
+            end = body.find(b"\n", min(start + step, len(body) - 1)) + 1
+            self._append(stream, body[start:end])
+            start = end
 
     def unwritten(self) -> list[tuple[bytes, bytes]]:
         """What has no newline yet, by stream."""
@@ -156,25 +175,62 @@ class JsonFileWriter:
         """
         fresh = f"{self.path}.new"
         descriptor = open_log(fresh)
+        lock = -1
         try:
-            number = 0
-            while number < self._max_files - 1 and os.path.exists(self._name(number)):
-                number += 1
-            for older in range(number, 0, -1):
-                os.replace(self._name(older - 1), self._name(older))
+            if self._on_rotated is not None:
+                lock = lock_names(self.path)
+            self._shift()
             os.replace(fresh, self.path)
         except OSError:
             os.close(descriptor)
             raise
+        finally:
+            if lock >= 0:
+                os.close(lock)
         old = self._file
         self._use(descriptor)
         os.close(old)
+        if self._on_rotated is not None:
+            self._on_rotated()
+
+    def _shift(self) -> None:
+        number = 0
+        while number < self._max_files - 1 and self._exists(number):
+            number += 1
+        for older in range(number, 0, -1):
+            if self._on_rotated is None or older == 1:
+                os.replace(self._name(older - 1), self._name(older))
+                continue
+            for suffix in ("", ".gz"):  # one of them is there, or both for a moment
+                _replace(self._name(older - 1) + suffix, self._name(older) + suffix)
+
+    def _exists(self, number: int) -> bool:
+        name = self._name(number)
+        return os.path.exists(name) or (self._on_rotated is not None and os.path.exists(f"{name}.gz"))
 
     def _name(self, number: int) -> str:
         return f"{self.path}.{number}" if number else self.path
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def _replace(source: str, target: str) -> None:
+    """Moves a file, or takes away what it would have replaced where there is none."""
+    try:
+        os.replace(source, target)
+    except FileNotFoundError:
+        try:
+            os.unlink(target)
+        except FileNotFoundError:
+            pass
+
+
+def lock_names(path: str) -> int:
+    """Until the descriptor is closed nobody else renames files of this log (flock(2) on their directory)."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    return directory
 
 
 class NullWriter:

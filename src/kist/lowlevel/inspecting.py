@@ -91,8 +91,8 @@ def parse_signal(text: str) -> int:
         name, plus, more = text.upper().partition("+")
         name = name if name.startswith("SIG") else f"SIG{name}"
         number = int(getattr(signal, name, 0)) if name[3:].isalnum() else 0
-        if plus and more.isdecimal():
-            number += int(more)
+        if plus:
+            number = number + int(more) if number and more.isascii() and more.isdecimal() else 0
     if not 0 < number <= 64:
         raise RuntimeFailure(f'unknown signal "{text}"')
     return number

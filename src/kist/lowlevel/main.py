@@ -40,7 +40,13 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         log.fail(f"{where}{(error.strerror or str(error)).lower()}")
         status = 1
-    sys.stdout.flush()
+    except Exception as error:  # a defect of this command: said in a line all the same
+        log.fail(f"internal error: {type(error).__name__}: {error}")
+        status = 1
+    try:
+        sys.stdout.flush()
+    except OSError:
+        status = status or 1  # nobody reads it
     os._exit(status)
 
 
@@ -65,7 +71,7 @@ def _check(parsed: arguments.Parsed) -> None:
 
 def _run_sealed() -> None:
     """The same once more by a copy of the interpreter that nobody can write: what enters a container shows it there as
-    /proc/self/exe (CVE-2019-5736). Nothing of the environment decides what is imported.
+    /proc/self/exe (CVE-2019-5736).
     """
     code = f"import sys; sys.path[:] = {sys.path!r}; from kist.lowlevel.main import main; main()"
     words = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, *sys.argv[1:]]

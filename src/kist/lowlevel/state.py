@@ -88,7 +88,8 @@ class Container:
     def save(self, kept: Kept) -> None:
         """Whole or not at all."""
         path = f"{self.directory}/state.json"
-        with open(f"{path}.new", "wb") as file:
+        descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
             file.write(json.dumps(kept._asdict()).encode())
         os.rename(f"{path}.new", path)
         self.kept = kept

@@ -218,7 +218,8 @@ def arrange(plan: list[Operation], stations: Stations) -> list[Operation]:
         elif isinstance(operation, do.Execute):
             found.append(AwaitStart())
             if stations.before_program:
-                found.append(RunHooks(stations.before_program, stations.state, ""))
+                created = stations.state.replace(b'"status":"creating"', b'"status":"created"', 1)
+                found.append(RunHooks(stations.before_program, created, ""))
         found += _own(operation, stations.user, stations.copied)
     return found
 

@@ -330,6 +330,18 @@ def reap_all_but(known: set[int]) -> None:
             os.read(descriptor, 4096)
         except BlockingIOError:
             pass
-    for word in cgroup.read(f"/proc/self/task/{os.getpid()}/children").split():
-        if int(word) not in known:
-            os.waitpid(int(word), os.WNOHANG)
+    for pid in _children():
+        if pid not in known:
+            os.waitpid(pid, os.WNOHANG)
+
+
+def kill_children() -> None:
+    """The starter died: what the runtime had begun falls to the monitor, child after child, and ends here."""
+    while found := _children():
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    return [int(word) for word in cgroup.read(f"/proc/self/task/{os.getpid()}/children").split()]

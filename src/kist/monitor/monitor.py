@@ -19,6 +19,7 @@ from kist.kernel.process import raise_descriptor_limit, set_name
 from kist.logs.writer import JsonFileWriter, NullWriter
 from kist.monitor import dump, foreign, launch, starter
 from kist.monitor.loop import EXCEPTION, READ, Loop
+from kist.monitor.pace import Pace
 from kist.monitor.protocol import LOST, VERSION, Closed, Message, Receiver, send
 from kist.monitor.starter import write_file
 from kist.monitor.streams import Client, Streams
@@ -221,10 +222,8 @@ class Monitor:
         self._oom_kills = 0
         if self._config["runtime"]:
             self.runtime = foreign.Runtime(**self._config["runtime"])
-        log = self._config["log"]
-        self._log: JsonFileWriter | NullWriter = NullWriter()
-        if "log" in kept:
-            self._log = JsonFileWriter(log["path"], log["max_size"], log["max_files"], log["attrs"], kept["log"])
+        self._log = self._open_log(kept)
+        self._wake = kept.get("wake", -1)
         self.streams = Streams(
             self.loop, self._log, lambda: None, lambda: None, lambda: self.tell({"event": "detached"})
         )
@@ -241,6 +240,37 @@ class Monitor:
             self._take_over(kept)
         else:
             self._start_failed()
+
+    def _open_log(self, kept: dict[str, int]) -> JsonFileWriter | NullWriter | Pace:
+        setup = self._config["log"]
+        if "log" not in kept:
+            return NullWriter()
+        on_rotated = None
+        if setup["compress"]:  # what is sent to a server is compressed by who sends it
+            on_rotated = self._nothing if setup["wake"] else self._rotated
+        log = JsonFileWriter(
+            setup["path"], setup["max_size"], setup["max_files"], setup["attrs"], kept["log"], on_rotated
+        )
+        if not setup["bound"]:
+            return log
+        return Pace(log, setup["shipped"], setup["bound"], kept["wake"], self._hold)
+
+    def _nothing(self) -> None:
+        pass
+
+    def _rotated(self) -> None:
+        self.tell({"event": "rotated"})
+
+    def _hold(self) -> None:
+        """The log is as far ahead of the server as it may be."""
+        self.streams.hold()
+        self.loop.watch(self._wake, READ, lambda events: self._go_on())
+
+    def _go_on(self) -> None:
+        assert isinstance(self._log, Pace)
+        if self._log.has_room():
+            self.loop.forget(self._wake)
+            self.streams.resume()
 
     def _take_over(self, kept: dict[str, int]) -> None:
         """The container runs: its streams and its end are this process's from here on."""
@@ -320,7 +350,7 @@ class Monitor:
         try:
             send(self._connection, message, descriptors)
         except OSError:
-            self._disconnect()
+            pass  # it is gone; what it said before, as that this may go, is still to be read, and then its end
 
     def _hear(self) -> None:
         assert self._connection is not None
@@ -411,6 +441,10 @@ class Monitor:
             self._log.close()
         except OSError as error:
             self.streams.log_error = str(error)
+        if self._wake >= 0:
+            self.loop.forget(self._wake)
+            os.close(self._wake)
+            self._wake = -1
         self._state = self._state | {
             "status": "exited",
             "code": status_of(result),

@@ -22,7 +22,7 @@ from kist.monitor.operations import Context
 from kist.monitor.protocol import Message
 
 # What the monitor goes on with, in the order in which it is handed over; -1 for what is not there travels as absence.
-HANDED = ("connection", "listener", "init", "log", "stdin", "stdout", "stderr", "console", "criu")
+HANDED = ("connection", "listener", "init", "log", "wake", "stdin", "stdout", "stderr", "console", "criu")
 
 
 KEPT_SETTINGS = (
@@ -45,14 +45,18 @@ def start(wire: socket.socket, layout: cgroup.Layout) -> tuple[int, tuple[Messag
         _run(wire, layout, theirs)
     wire.close()
     theirs.close()
+    reaper = False
     try:
         body, descriptors = protocol.receive_frame(ours)
         if body == _REAPER:  # a foreign runtime's init becomes a child of the monitor when the runtime ends
             process.set_child_subreaper()
+            reaper = True
             ours.send(b"y")
             body, descriptors = protocol.receive_frame(ours)
         return pid, (marshal.loads(body), descriptors)
     except (protocol.Closed, OSError):
+        if reaper:
+            foreign.kill_children()
         return pid, None
     finally:
         ours.close()
@@ -85,6 +89,8 @@ def _start(
     try:
         kept["listener"] = _listen(config["run_dir"])
         kept["log"] = open_log(config["log"]["path"]) if config["log"]["path"] else -1
+        if config["log"]["wake"]:
+            kept["wake"] = os.open(config["log"]["wake"], os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         if config["runtime"]:
             protocol.send_frame(monitor, _REAPER, [])
             monitor.recv(1)

@@ -169,6 +169,7 @@ class Streams:
         self._input_ending = False
         self._started = False
         self._clients: dict[int, Client] = {}
+        self._reading = READ  # 0 while output is held back
         self.log_error = ""
 
     def use_pipes(self, stdin: int, stdout: int, stderr: int, *, stdin_once: bool) -> None:
@@ -190,7 +191,30 @@ class Streams:
     def _watch_output(self, descriptor: int, number: int) -> None:
         os.set_blocking(descriptor, False)
         self._outputs[descriptor] = number
-        self._loop.watch(descriptor, READ, lambda events: self._read(descriptor))
+        self._watch_reading(descriptor)
+
+    def _watch_reading(self, descriptor: int) -> None:
+        if self._reading:
+            self._loop.watch(descriptor, READ, lambda events: self._read(descriptor))
+        else:
+            self._loop.forget(descriptor)  # or the end of the process would be told again and again
+
+    def hold(self) -> None:
+        """No output is read, until `resume`: the log may not grow any more."""
+        self._reading = 0
+        for descriptor in self._outputs:
+            if descriptor != self._input or not self._input_pending:
+                self._watch_reading(descriptor)
+            else:
+                self._loop.watch(descriptor, WRITE, self._terminal_ready)
+
+    def resume(self) -> None:
+        self._reading = READ
+        for descriptor in self._outputs:
+            if descriptor != self._input or not self._input_pending:
+                self._watch_reading(descriptor)
+            else:
+                self._loop.watch(descriptor, READ | WRITE, self._terminal_ready)
 
     def resize(self, height: int, width: int) -> None:
         """Raises OSError when there is no terminal any more."""
@@ -422,7 +446,7 @@ class Streams:
 
     def _await_input(self) -> None:
         if self._tty:
-            self._loop.watch(self._input, READ | WRITE, self._terminal_ready)
+            self._loop.watch(self._input, self._reading | WRITE, self._terminal_ready)
         else:
             self._loop.watch(self._input, WRITE, lambda events: self._write_input())
         for client in list(self._clients.values()):
@@ -438,7 +462,7 @@ class Streams:
     def _stop_awaiting_input(self) -> None:
         descriptor = self._input
         if self._tty:
-            self._loop.watch(descriptor, READ, lambda events: self._read(descriptor))
+            self._watch_reading(descriptor)
         else:
             self._loop.forget(descriptor)
 

@@ -22,8 +22,10 @@ from kist.runtime.plan import Start
 _VERSION = "1.0.2"  # what a configuration of this engine needs, which older runtimes know
 
 
-def problem(mounts: Sequence[MountPoint]) -> str:
+def problem(mounts: Sequence[MountPoint], ipc_mode: str) -> str:
     """Why a container cannot be one of another runtime's, or ""."""
+    if ipc_mode.startswith("container:"):
+        return "--ipc container: (the /dev/shm of another container)"
     for mount in mounts:
         if mount.subpath:
             return f"mount {mount.destination}: a part of a volume"

@@ -10,12 +10,20 @@ from kist.runtime.oci import Rlimit, Seccomp, Spec
 
 
 class LogSetup(msgspec.Struct, frozen=True):
-    """Where the monitor writes the json-file log; `path` empty: nothing is written (driver none)."""
+    """Where the monitor writes the json-file log; `path` empty: nothing is written (driver none).
+
+    `wake` and `shipped` belong to the shipper (kist.shipper.spool) where there is one; `bound`: so many bytes may wait
+    for it before the container's output is not read any more, 0 for no bound.
+    """
 
     path: str = ""
     max_size: int | None = None  # bytes
     max_files: int = 1
     attrs: dict[str, str] | None = None
+    compress: bool = False  # what is rotated will be compressed, by somebody else
+    wake: str = ""
+    shipped: str = ""
+    bound: int = 0
 
 
 class ForeignRuntime(msgspec.Struct, frozen=True):

@@ -11,6 +11,8 @@ import json
 import stat
 from typing import Any, NamedTuple
 
+import msgspec
+
 from kist.kernel import caps, const, process
 from kist.kernel.cgroup import Layout
 from kist.model.network import Link
@@ -109,12 +111,7 @@ def start_config(request: LaunchRequest) -> dict[str, Any]:
         "links": bool(request.links),
         "watch_oom": _is_limited(request.spec.linux.resources),
         "owner": [_outside(request.spec.linux.uid_mappings), _outside(request.spec.linux.gid_mappings)],
-        "log": {
-            "path": request.log.path,
-            "max_size": request.log.max_size,
-            "max_files": request.log.max_files,
-            "attrs": request.log.attrs,
-        },
+        "log": msgspec.structs.asdict(request.log),
         "runtime": None,  # this engine
     }
 

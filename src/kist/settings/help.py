@@ -6,7 +6,7 @@ from kist.settings.options import OPTIONS, Option
 
 _METAVAR = {
     "flag": "", "string": " string", "int": " int", "size": " bytes", "list": " list", "map": " map",
-    "features": " map",
+    "features": " map", "runtimes": " runtime",
     "ip": " ip", "ips": " ip", "ulimits": " ulimit",
 }  # fmt: skip
 

@@ -67,9 +67,9 @@ class Packer:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def top(self, directory: int, shown: str) -> None:
-        """A directory itself, without what is in it."""
-        self._add(directory, shown)
+    def top(self, file: int, shown: str) -> None:
+        """The file of an O_PATH descriptor; of a directory only itself, without what is in it."""
+        self._add(file, shown)
 
     def member(self, directory: int, name: str, shown: str) -> bool:
         """One file of a directory as `shown`; whether it is a directory itself. What is gone is left out."""

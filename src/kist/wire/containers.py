@@ -55,7 +55,7 @@ class Change(Answer, frozen=True, kw_only=True):
 
 
 class Checkpoint(Answer, frozen=True, kw_only=True):
-    """One element of GET /containers/{id}/checkpoints, which the contract leaves out (dockerd's checkpoint.Summary)."""
+    """One element of GET /containers/{id}/checkpoints, which the contract file does not have."""
 
     name: str
 

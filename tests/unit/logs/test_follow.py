@@ -128,15 +128,15 @@ def test_what_comes_between_the_end_and_a_rotation_is_read(tmp_path: Path, monke
     writer.write(b"stdout", b"1\n")
     reader = LogReader(writer.path, LogOptions(multiplexed=False))
     assert reader.read() == b"1\n"
-    fstat = os.fstat
+    real = os.open
 
-    def late(descriptor: int) -> os.stat_result:
+    def late(path: str, flags: int) -> int:
         monkeypatch.undo()
         for number in range(2, 9):
             writer.write(b"stdout", b"%d\n" % number)
-        return fstat(descriptor)
+        return real(path, flags)
 
-    monkeypatch.setattr(os, "fstat", late)
+    monkeypatch.setattr(os, "open", late)
     assert rest(reader) == [2, 3, 4, 5, 6, 7, 8]
     reader.close()
     writer.close()

@@ -40,7 +40,7 @@ def test_requests_with_what_is_none_are_refused(text: str) -> None:
             parse_device_rule(rule)
     for value in (text, f"-{text}", "--1"):
         with pytest.raises(InvalidParameter, match="invalid filter 'exited="):
-            select([], {"exited": [value]}, True, {})
+            select([], {"exited": [value]}, True)
     with pytest.raises(InvalidParameter, match="max-file"):
         check_log_config(LogConfig("json-file", {"max-file": text}))
     with pytest.raises(InvalidParameter, match="invalid signal"):

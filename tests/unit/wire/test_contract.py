@@ -192,7 +192,7 @@ def test_the_models_of_answers_are_the_contracts() -> None:
     comparison = Comparison(exact=True)
     compared = 0
     for endpoint in wire_check.ENDPOINTS:
-        if endpoint.path.startswith("/kist/") or endpoint.beyond:
+        if endpoint.path.startswith("/kist/") or endpoint.path in contract.ABSENT:
             continue
         answers = _document()["paths"][endpoint.path][endpoint.method.lower()]["responses"]
         for status, one in answers.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kist.cli.template import Template, TemplateError
+from kist.model.template import Template, TemplateError
 
 VALUE = {
     "Name": "/a", "Id": "0123456789", "List": ["x", "y"], "Map": {"b": 1, "a": "z"}, "Empty": [], "Null": None,

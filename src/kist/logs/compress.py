@@ -1,0 +1,74 @@
+"""Compressing what a rotation left, beside the monitor that goes on writing and rotating.
+
+The work is done into a file without a place in the log; only for its renaming are the log's names locked. A crash
+leaves that file, which the next call removes, or a file beside its compressed copy, of which readers take the first.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from isal import isal_zlib
+
+from kist.logs.files import CHUNK, GZIP, HEAD, TAIL, oldest
+from kist.logs.writer import lock_names
+
+_LEVEL = 1  # of 0 to 3
+
+
+def compress_rotated(path: str, before: int = 0) -> None:
+    """Compresses every file of the log but the newest, oldest first, as far as the file of inode `before`.
+
+    Blocks. Raises OSError.
+    """
+    partial = f"{path}.packing"
+    with suppress(FileNotFoundError):
+        os.unlink(partial)
+    while (number := _oldest_plain(path)) > 0:
+        try:
+            descriptor = os.open(f"{path}.{number}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # a rotation was faster
+        try:
+            if os.fstat(descriptor).st_ino == before:
+                return
+            _pack(descriptor, partial)
+            _put_in_place(path, partial, os.fstat(descriptor).st_ino)
+        finally:
+            os.close(descriptor)
+
+
+def _oldest_plain(path: str) -> int:
+    return next((number for number in range(oldest(path), 0, -1) if os.path.exists(f"{path}.{number}")), 0)
+
+
+def _pack(source: int, target: str) -> None:
+    """A gzip file with the time of the original, and its inode for a name."""
+    status = os.fstat(source)
+    with open(target, "xb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o640)) as file:
+        file.write(HEAD + b"%d\x00" % status.st_ino)
+        deflate = isal_zlib.compressobj(level=_LEVEL, wbits=-15)
+        checksum = size = 0
+        while data := os.read(source, CHUNK):
+            checksum, size = isal_zlib.crc32(data, checksum), size + len(data)
+            file.write(deflate.compress(data))
+        file.write(deflate.flush() + TAIL.pack(checksum, size & 0xFFFFFFFF))
+        file.flush()
+        os.utime(file.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _put_in_place(path: str, partial: str, inode: int) -> None:
+    """Under whatever number the original has by now; nowhere when a rotation has dropped it."""
+    lock = lock_names(path)
+    try:
+        for number in range(oldest(path), 0, -1):
+            name = f"{path}.{number}"
+            with suppress(FileNotFoundError):
+                if os.stat(name, follow_symlinks=False).st_ino == inode:
+                    os.rename(partial, name + GZIP)
+                    os.unlink(name)
+                    return
+        os.unlink(partial)
+    finally:
+        os.close(lock)
