@@ -188,17 +188,19 @@ async def _dump(engine: Engine, machine: Machine, message: dict[str, object], wa
     machine.dumped = asyncio.get_running_loop().create_future()
     try:
         machine.handle.send(message)
-        failure = await machine.dumped
-        if failure:
-            if machine.state.alive:
-                engine.index.observe(machine, msgspec.structs.replace(machine.record, manually_stopped=stopped))
+        if failure := await machine.dumped:
             raise KistError(failure)
-        if not wanted.leave_running:
-            await asyncio.wait_for(machine.ended.wait(), _END_SECONDS)
-    except TimeoutError:
-        raise KistError(f"the container did not end within {_END_SECONDS:.0f} s of its checkpoint") from None
+    except KistError:
+        if machine.state.alive:
+            engine.index.observe(machine, msgspec.structs.replace(machine.record, manually_stopped=stopped))
+        raise
     finally:
         machine.dumped = None
+    if not wanted.leave_running:
+        try:
+            await asyncio.wait_for(machine.ended.wait(), _END_SECONDS)
+        except TimeoutError:
+            raise KistError(f"the container did not end within {_END_SECONDS:.0f} s of its checkpoint") from None
 
 
 # --- start ---

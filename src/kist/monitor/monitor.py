@@ -215,6 +215,7 @@ class Monitor:
         self._released = False
         self.runtime: foreign.Runtime | None = None
         self._dumper = 0  # pid while a checkpoint is being made
+        self._ended_in_dump = False
         rest = iter(descriptors)
         kept = {name: next(rest) for name in handed["handed"]}
         self.init_pidfd = kept.get("init", -1)
@@ -427,6 +428,10 @@ class Monitor:
             self._oom_watch = -1
 
     def _exited(self) -> None:
+        if self._dumper:  # as long as it is not reaped its pid is nobody else's, whom criu would take for it
+            self.loop.forget(self.init_pidfd)
+            self._ended_in_dump = True
+            return
         result = os.waitid(os.P_PIDFD, self.init_pidfd, os.WEXITED)
         assert result is not None
         self.loop.forget(self.init_pidfd)
@@ -601,6 +606,8 @@ class Monitor:
         os.waitpid(self._dumper, 0)
         self._dumper = 0
         self.tell({"event": "dumped", **json.loads(data)})
+        if self._ended_in_dump:
+            self._exited()
 
     def _release(self, message: Message, descriptors: list[int]) -> None:
         """kistd has recorded the end, with `code`. `removed`: and the container is gone: who waits for that is told."""

@@ -103,7 +103,7 @@ class Restore(NamedTuple):
         streams = [list(self.facts.streams.get(name, ("", -1))) for name in ("stdin", "stdout", "stderr")]
         network = any(one.type == "network" for one in request.spec.linux.namespaces)
         become = BecomeCriu(self.program, self._arguments(request, outside), streams, network)
-        steps = do.encode([*_around(request, layout, outside), become])
+        steps = do.encode([*_around(request, layout, outside), do.ParentDeathSignal(), become])
         return plan.Start({**start.message, "config": config}, json.dumps(steps, separators=(",", ":")).encode())
 
     def _arguments(self, request: LaunchRequest, outside: list[Outside]) -> list[str]:
@@ -139,7 +139,7 @@ def _around(request: LaunchRequest, layout: Layout, outside: list[Outside]) -> l
             found += [place.operation._replace(target=place.name) for place in outside]
             found.append(one._replace(at=f"{stage}/{ROOT}"))
         elif isinstance(one, do.SetSysctl):  # those of IPC are in the images
-            found += [one] if one.key.startswith("net.") else []
+            found += [one] if one.key.startswith(("net.", "net/")) else []
         elif isinstance(one, _LEFT_TO_US):
             found.append(one)
     return found
@@ -159,7 +159,7 @@ class MountEntry(NamedTuple):
 def parse_mountinfo(text: str) -> dict[int, MountEntry]:
     """By mount id."""
     found = {}
-    for line in text.splitlines():
+    for line in text.rstrip("\n").split("\n"):
         words = line.split(" ")
         rest = words[words.index("-") + 1 :]
         found[int(words[0])] = MountEntry(_unescape(words[4]), "ro" in words[5].split(","), rest[0])
