@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from kist.model.errors import KistError
@@ -155,7 +156,7 @@ class _Parser:
         self._loops = 0
         self.defined: dict[str, Tree] = {}
         self._next: Token | None = None
-        self._stream = _tokens(source, self._fail)
+        self._stream: Iterator[Token] = _tokens(source, self._fail)
 
     def _fail(self, text: str, at: int | None = None) -> None:
         if at is None:
@@ -336,16 +337,9 @@ class _Parser:
     def _put_back(self, read: list[Token]) -> None:
         if not read:
             return
-        following, stream = self._next, self._stream
+        following = [] if self._next is None else [self._next]
         self._next = None
-
-        def again() -> Iterator[Token]:
-            yield from read
-            if following is not None:
-                yield following
-            yield from stream
-
-        self._stream = again()
+        self._stream = chain(read, following, self._stream)
 
     def _check_pipeline(self, commands: list[Node], where: str, token: Token) -> None:
         if not commands:
