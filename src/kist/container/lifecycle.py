@@ -24,6 +24,7 @@ from kist.model.container import NEVER, ContainerRecord, State
 from kist.model.errors import Conflict, KistError, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
 from kist.runtime import foreign, plan
+from kist.runtime.criu import Restore
 from kist.runtime.supervisor import LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,10 @@ class Lifecycle:
 
     # --- start ---
 
-    async def start(self, machine: Machine, restart_count: int = 0) -> None:
-        """Raises NotModified when it runs, Conflict, and InvalidParameter with exit code 126 or 127 in the record."""
+    async def start(self, machine: Machine, restart_count: int = 0, restore: Restore | None = None) -> None:
+        """Raises NotModified when it runs, Conflict, and InvalidParameter with exit code 126 or 127 in the record.
+        `restore`: not its program, but processes as a checkpoint has them.
+        """
         async with machine.lock:
             if machine.state.paused:
                 raise Conflict("cannot start a paused container, try unpause instead")
@@ -52,7 +55,9 @@ class Lifecycle:
             if machine.record.removing:
                 raise Conflict("container is marked for removal and cannot be started")
             machine.delay = 0.0
-            await self._start_new(machine, msgspec.structs.replace(machine.record, restart_count=restart_count))
+            await self._start_new(
+                machine, msgspec.structs.replace(machine.record, restart_count=restart_count), restore
+            )
 
     async def start_again(self, machine: Machine) -> None:
         """After the pause that its restart policy demands. Raises KistError; then it is over."""
@@ -67,7 +72,7 @@ class Lifecycle:
                 self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
                 raise
 
-    async def _start_new(self, machine: Machine, record: ContainerRecord) -> None:
+    async def _start_new(self, machine: Machine, record: ContainerRecord, restore: Restore | None = None) -> None:
         """Starts it with `record`, when all of its last life is gone."""
         if machine.cleanup is not None:
             await asyncio.wait([machine.cleanup])
@@ -76,7 +81,7 @@ class Lifecycle:
         if machine.record.has_been_started:
             await self._group_gone(machine)
         machine.record = record
-        await self._start(machine)
+        await self._start(machine, restore)
 
     async def _group_gone(self, machine: Machine) -> None:
         """Until whoever clears up behind the container's last life has done so: it removes the group by its name, and
@@ -88,21 +93,25 @@ class Lifecycle:
                 return
             await asyncio.sleep(0.001)
 
-    async def _start(self, machine: Machine) -> None:
+    async def _start(self, machine: Machine, restore: Restore | None) -> None:
         engine = self._engine
         clients, waiters = machine.take_pending()
         try:
             try:
                 await engine.shipping.prepare(machine)
-                launch, endpoints, ports = prepare(engine, machine)
+                launch, endpoints, ports = prepare(engine, machine, restore.facts.address if restore else "")
             except OSError as error:
                 raise KistError(f"cannot prepare the container: {error}") from error
             machine.started = asyncio.get_running_loop().create_future()
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
             machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
             engine.index.save(machine, machine.record)
-            begin = foreign.launch if launch.foreign is not None else plan.launch
-            start = begin(launch, engine.layout)
+            if launch.foreign is not None:
+                start = foreign.launch(launch, engine.layout)
+            elif restore is not None:
+                start = restore.plan(launch, engine.layout)
+            else:
+                start = plan.launch(launch, engine.layout)
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -186,6 +195,10 @@ class Lifecycle:
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
+        elif kind == "dumped":
+            machine.settle_dump(event["failure"])
+        elif kind == "unknown_command" and event["command"] == "checkpoint":
+            machine.settle_dump("its monitor is of an older version of kist, start the container anew")
         elif kind.startswith("exec_"):
             self._on_exec(machine, event)
         for descriptor in descriptors:
@@ -318,6 +331,7 @@ class Lifecycle:
         if machine.handle is not handle:
             return
         machine.handle = None
+        machine.settle_dump("its monitor died")
         if machine.started is not None and not machine.started.done():
             self._kill_rest(machine)
             machine.started.set_exception(
