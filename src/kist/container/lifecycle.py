@@ -636,6 +636,8 @@ class Lifecycle:
         await self.packing.settled(machine)
         await asyncio.to_thread(shutil.rmtree, self._engine.directory(machine.id), ignore_errors=True)
         await asyncio.to_thread(self._engine.snapshotter.collect)
+        if machine.record.mounts:
+            await self._engine.volumes.collect()
 
 
 def answer_waiter(waiter: WaitClient, code: int) -> None:
