@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 import compileall
-import contextlib
 import datetime
-import http.client
 import json
 import os
 import platform
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,106 +25,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import many
+from engines import DOCKER, Engine, Unix, row, timed
 from kist.daemon.purge import purge
 from kist.kernel.rtnetlink import RouteSocket
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCKER = shutil.which("docker") or "docker"
 PAUSE = 0.5  # seconds of quiet before a start, after which the kernel's slow paths show
 ARCHIVE = Path("/var/tmp/kist-bench-busybox.tar")
 SMALL_FILES = Path("/var/tmp/kist-bench-files")
 IDLE = 100  # containers that idle while memory is taken
-OF_A_CONTAINER = ("kist-monitor", "containerd-shim")
-
-
-class Unix(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("bench", timeout=120)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.path)
-
-
-class Engine:
-    """A daemon on its own socket and roots. Without a command it is somebody else's, and its memory is not taken."""
-
-    def __init__(self, name: str, path: str, command: list[str] | None = None, log: str = os.devnull) -> None:
-        self.name, self.socket = name, path
-        self.process: subprocess.Popen[bytes] | None = None
-        self.log = open(log, "wb")  # closed in stop
-        if command is not None:
-            self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True)
-        for _ in range(300):
-            with contextlib.suppress(OSError):
-                connection = Unix(self.socket)
-                connection.request("GET", "/_ping")
-                if connection.getresponse().read() == b"OK":
-                    connection.close()
-                    return
-            time.sleep(0.1)
-        raise SystemExit(f"{name} does not answer on {path}; its log is {log}")
-
-    def docker(self, *words: str, **options: object) -> subprocess.CompletedProcess[bytes]:
-        command = [DOCKER, "-H", f"unix://{self.socket}", *words]
-        return subprocess.run(command, check=True, **options)  # type: ignore[call-overload, no-any-return]
-
-    def run(self, *words: str) -> None:
-        self.docker(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def processes(self) -> dict[int, str]:
-        """The daemon and all its descendants with their names, containers' own processes left out."""
-        parents: dict[int, list[int]] = {}
-        names: dict[int, str] = {}
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                with contextlib.suppress(OSError):
-                    fields = Path(f"/proc/{entry}/stat").read_text()
-                    names[int(entry)] = fields[fields.index("(") + 1 : fields.rindex(")")]
-                    parents.setdefault(int(fields.rpartition(")")[2].split()[1]), []).append(int(entry))
-        assert self.process is not None
-        found: dict[int, str] = {}
-        pending = [self.process.pid, *self._shims(names)]
-        while pending:
-            pid = pending.pop()
-            found[pid] = names.get(pid, "")
-            if found[pid] not in OF_A_CONTAINER:
-                pending += parents.get(pid, [])
-        return found
-
-    def _shims(self, names: dict[int, str]) -> list[int]:
-        """containerd's shims leave the tree; their command line names this engine's roots."""
-        base = os.path.dirname(self.socket).encode()
-        found = []
-        for pid, name in names.items():
-            if name == "containerd-shim":
-                with contextlib.suppress(OSError):
-                    if base in Path(f"/proc/{pid}/cmdline").read_bytes():
-                        found.append(pid)
-        return found
-
-    def memory(self) -> tuple[float, float]:
-        """MiB of PSS: of the engine's own processes, and of what stands beside each container."""
-        processes = self.processes()
-        own = sum(pss(pid) for pid, name in processes.items() if name not in OF_A_CONTAINER)
-        beside = [pss(pid) for pid, name in processes.items() if name in OF_A_CONTAINER]
-        return own / 1024, statistics.mean(beside) / 1024 if beside else 0.0
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(60)
-        self.log.close()
-
-
-def pss(pid: int) -> int:
-    """Kilobytes (proc_pid_smaps(5))."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return 0
 
 
 def api_life_cycle(engine: Engine, pause: float = 0) -> Callable[[], float | None]:
@@ -188,13 +95,6 @@ def make_small_files() -> None:
     SMALL_FILES.mkdir()
     for number in range(300):
         (SMALL_FILES / f"file{number}").write_text(f"the content of file {number}\n")
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds; work that returns a number has taken its own time."""
-    begin = time.perf_counter()
-    own = work()
-    return own if isinstance(own, float) else time.perf_counter() - begin
 
 
 LINES = ["sh", "-c", "yes 'hello world' | head -n 1000000"]
@@ -267,10 +167,9 @@ def measure(engines: list[Engine], rounds: int) -> Iterator[str]:
         yield row(entries[0].name, [f"{value * 1000:.1f} ms" for value in medians], medians, entries[0].target)
 
 
-def row(name: str, shown: list[str], values: list[float], target: float) -> str:
-    """`values`: kist's first; the ratio is to the second engine's."""
-    ratio = f"{values[0] / values[1]:.3f}" if len(values) > 1 and values[1] else ""
-    return f"| {name} | {' | '.join(shown)} | {ratio} | {target or ''} |"
+def scenarios(engines: list[Engine], rounds: int, chosen: list[str] | None) -> Iterator[str]:
+    for name in chosen or many.SCENARIOS:
+        yield from many.SCENARIOS[name](engines, rounds)
 
 
 def memory(engines: list[Engine], starts: int) -> Iterator[str]:
@@ -339,6 +238,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--starts", type=int, default=1000, help="starts before memory is taken")
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--scenario", action="append", help="of bench/many.py: this one alone (may be repeated)")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("engines", nargs="*", metavar="NAME=SOCKET")
     options = parser.parse_args()
@@ -353,9 +253,14 @@ def main() -> None:
         names = " | ".join(engine.name for engine in engines)
         lines = [f"| | {names} | ratio | target |", f"|---|{'---|' * (len(engines) + 2)}"]
         print("\n".join(lines))
-        for line in measure(engines, options.rounds):
+        for line in () if options.scenario else measure(engines, options.rounds):
             print(line, flush=True)
             lines.append(line)
+        for line in scenarios(engines, options.rounds, options.scenario):
+            print(line, flush=True)
+            lines.append(line)
+        if options.scenario:
+            return
         for line in () if options.no_memory else memory(engines, options.starts):
             print(line, flush=True)
             lines.append(line)

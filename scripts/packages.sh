@@ -18,8 +18,11 @@ need nsenter util-linux
 need sshd openssh-server
 need ssh openssh-client
 need openssl openssl
+need zsh zsh
+need fish fish
 need podman podman
 need runc runc
+need rsyslogd rsyslog
 [ -z "$wanted" ] && exit 0
 [ "$(id -u)" = 0 ] || { echo "these packages are missing and only root can install them:$wanted" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive

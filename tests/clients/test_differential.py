@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.conftest import Kistd
@@ -309,16 +310,20 @@ ps extra
 inspect
 images a b
 """
-LINES = [line for line in SAME.strip().splitlines() if line]
+MORE = (Path(__file__).parent / "commands.txt").read_text()
+LINES = [line for line in (SAME + MORE).splitlines() if line and not line.startswith("#")]
 
 
 @pytest.fixture(scope="module")
 def prepared(shared_engine: Kistd, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     directory = tmp_path_factory.mktemp("t")
     (directory / "file").write_text("x")
-    shared_engine.ok("run", "-d", "--name", "diffrun", "busybox", "sleep", "1000")
+    shared_engine.ok(
+        "run", "-d", "--name", "diffrun", "-l", "x=1", "-l", "com.foo.bar_baz=2", "busybox", "sleep", "1000"
+    )
     shared_engine.docker("run", "--name", "diffstop", "busybox", "sh", "-c", "seq 3; echo bad >&2; exit 3")
-    return {"{C}": "diffrun", "{S}": "diffstop", "{T}": str(directory)}
+    shared_engine.ok("volume", "create", "--label", "q=r", "diffvolume")
+    return {"{V}": "diffvolume", "{C}": "diffrun", "{S}": "diffstop", "{T}": str(directory)}
 
 
 def split(line: str) -> list[str]:
@@ -369,5 +374,5 @@ def test_both_commands_answer_alike(shared_engine: Kistd, prepared: dict[str, st
     assert ours[2] == theirs[2]
 
 
-def test_there_are_at_least_a_hundred() -> None:
-    assert len(LINES) >= 100
+def test_there_are_at_least_five_hundred() -> None:
+    assert len(LINES) >= 500

@@ -482,3 +482,19 @@ def test_options_are_refused_in_dockers_words(engine: Kistd, driver: str, given:
 def test_info_lists_the_drivers(engine: Kistd) -> None:
     known = {"fluentd", "gelf", "journald", "json-file", "local", "none", "splunk", "syslog"}
     assert known <= set(engine.request("GET", "/info")[1]["Plugins"]["Log"])
+
+
+def test_a_log_without_options_has_an_end(engine: Kistd) -> None:
+    """Files of 20 MB, compressed, and inspect shows as much as Docker's; `-1` is Docker's log without end."""
+    name = run(engine, script="seq 1 700000")
+    directory = f"{engine.base}/d/containers/{name}"
+    deadline = time.monotonic() + 20
+    wanted = {f"{name}-json.log{suffix}" for suffix in ("", ".1.gz", ".2.gz")}
+    while time.monotonic() < deadline and {one for one in os.listdir(directory) if "json" in one} != wanted:
+        time.sleep(0.1)
+    assert {one for one in os.listdir(directory) if "json" in one} == wanted
+    assert engine.request("GET", f"/containers/{name}/json")[1]["HostConfig"]["LogConfig"]["Config"] == {}
+    assert engine.ok("logs", name).split() == [str(number) for number in range(1, 700_001)]
+    assert engine.ok("logs", "--tail", "500000", name).split()[0] == "200001"
+    name = run(engine, *options("json-file", max_size="-1"), script="seq 1 400000")
+    assert os.path.getsize(f"{engine.base}/d/containers/{name}/{name}-json.log") > 25_000_000

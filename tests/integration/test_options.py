@@ -94,8 +94,6 @@ def test_rates_of_devices(engine: Kistd) -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ({"BlkioWeight": 300}, "Your kernel does not support Block I/O weight or the cgroup is not mounted."),
-        ({"BlkioWeightDevice": [{"Path": "/dev/x", "Weight": 20}]}, "does not support Block I/O weight_device"),
         ({"OomKillDisable": True}, "OOM killer is disabled for the container, but no memory limit is set"
          if V1 else "Your kernel does not support OomKillDisable. OomKillDisable discarded."),
         ({"CpuPercent": 5}, "linux does not support CPU percent. Percent discarded."),
@@ -105,6 +103,17 @@ def test_what_this_kernel_cannot_do_is_warned_of(engine: Kistd, host: dict[str, 
     status, made = engine.request("POST", "/containers/create", {"Image": "busybox", "HostConfig": host})
     assert status == 201
     assert [one for one in made["Warnings"] if words in one], made
+
+
+def test_weights_of_block_devices(engine: Kistd) -> None:
+    """In force where the kernel has them, a warning where not."""
+    told = engine.docker("run", "--rm", "--blkio-weight", "505", "busybox", "sh", "-c", "cat /sys/fs/cgroup/io*weight")
+    if not told.errors.startswith("WARNING"):
+        assert {"505", "5000"} & set(told.text.split()), told.text + told.errors
+        return
+    told = engine.docker("create", "--blkio-weight", "505", "--blkio-weight-device", "/dev/x:20", "busybox")
+    for name in ("weight", "weight_device"):
+        assert f"Your kernel does not support Block I/O {name} or the cgroup is not mounted." in told.errors
 
 
 # --- devices ---

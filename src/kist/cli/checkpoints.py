@@ -20,7 +20,11 @@ def create(context: Context, options: Parsed) -> int:
 def listing(context: Context, options: Parsed) -> int:
     query = {"dir": options.checkpoint_dir} if options.checkpoint_dir else None
     found = context.client.call("GET", f"/containers/{options.arguments[0]}/checkpoints", query) or []
-    sys.stdout.write(tables.show(found, "", {"Name": "CHECKPOINT NAME"}, "{{.Name}}"))
+    sys.stdout.write(
+        tables.show(
+            found, "", tables.Listing("*checkpoint.checkpointContext", {"Name": "CHECKPOINT NAME"}, "{{.Name}}")
+        )
+    )
     return 0
 
 

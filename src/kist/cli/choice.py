@@ -47,6 +47,32 @@ class Choice:
             self._config = ConfigFile(self.directory)
         return self._config
 
+    def format(self, key: str) -> str:
+        """The template that config.json has for a listing: `psFormat`, `imagesFormat`, …, or ""."""
+        return str(self.setting(key) or "")
+
+    def setting(self, key: str) -> Any:
+        """A value of config.json, None without one."""
+        return self.config.get(key) if os.path.exists(f"{self.directory}/config.json") else None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """HttpHeaders of config.json, for every request. User-Agent is the command's own."""
+        found = self.setting("HttpHeaders") or {}
+        return {str(name): str(value) for name, value in found.items() if name.lower() != "user-agent"}
+
+    def proxies(self, host: str) -> dict[str, str]:
+        """The variables for containers that `proxies` of config.json has for a daemon's host, or for every one.
+
+        Both spellings of each, as Docker's command sets them; values are the user's own.
+        """
+        known = self.setting("proxies") or {}
+        found = known.get(host) or known.get("default") or {}
+        names = {"httpProxy": "HTTP_PROXY", "httpsProxy": "HTTPS_PROXY", "ftpProxy": "FTP_PROXY", "noProxy": "NO_PROXY",
+                 "allProxy": "ALL_PROXY"}  # fmt: skip
+        given = {name: str(found[key]) for key, name in names.items() if found.get(key)}
+        return {spelling: value for name, value in given.items() for spelling in (name, name.lower())}
+
     @property
     def store(self) -> Any:
         """The ContextStore of the command."""

@@ -331,7 +331,7 @@ IMAGE = (
             Opt("message", "text", "Set commit message for imported image", "m"),
         ),
         1,
-        2,
+        -1,
     ),
     Command(
         "tag",
@@ -344,8 +344,8 @@ IMAGE = (
     ),
 )
 SYSTEM = (
-    Command("version", "[OPTIONS]", "Show the version information", "others:version", (_FORMAT,)),
-    Command("info", "[OPTIONS]", "Display system-wide information", "others:info", (_FORMAT,)),
+    Command("version", "[OPTIONS]", "Show the version information", "about:version", (_FORMAT,)),
+    Command("info", "[OPTIONS]", "Display system-wide information", "about:info", (_FORMAT,)),
     Command(
         "events",
         "[OPTIONS]",
@@ -423,15 +423,17 @@ _CHECKPOINT_DIR = Opt("checkpoint-dir", "text", "Use a custom checkpoint storage
 GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "container": ("Manage containers", (
         *CONTAINER,
-        Command("ls", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS),
+        Command("ls", "[OPTIONS]", "List containers", "containers:ps", _PS_OPTIONS, aliases=("list", "ps")),
         Command("prune", "[OPTIONS]", "Remove all stopped containers", "system:container_prune", _PRUNE_CONTAINERS),
         Command("inspect", "[OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers",
                 "containers:inspect", (_FORMAT, Opt("size", "flag", "Display total file sizes", "s")), 1, -1),
     )),
     "image": ("Manage images", (
         *IMAGE,
-        Command("ls", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", "images:listing", _IMAGES_OPTIONS, 0, 1),
-        Command("rm", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", "images:remove", _RMI_OPTIONS, 1, -1),
+        Command("ls", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", "images:listing", _IMAGES_OPTIONS, 0, 1,
+                aliases=("list",)),
+        Command("rm", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", "images:remove", _RMI_OPTIONS, 1, -1,
+                aliases=("remove",)),
         Command("inspect", "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images",
                 "images:inspect", (_FORMAT,), 1, -1),
         Command("prune", "[OPTIONS]", "Remove unused images", "system:image_prune", PRUNE),
@@ -444,7 +446,8 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
             Opt("name", "text", "Specify volume name"), Opt("opt", "list", "Set driver specific options", "o")), 0, 1),
         Command("inspect", "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes",
                 "others:volume_inspect", (_FORMAT,), 1, -1),
-        Command("ls", "[OPTIONS]", "List volumes", "others:volume_ls", (_FILTER, _LIST_FORMAT, _QUIET)),
+        Command("ls", "[OPTIONS]", "List volumes", "others:volume_ls", (_FILTER, _LIST_FORMAT, _QUIET),
+                aliases=("list",)),
         Command("prune", "[OPTIONS]", "Remove unused local volumes", "system:volume_prune", PRUNE),
         Command("rm", "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", "others:volume_rm",
                 (Opt("force", "flag", "Force the removal of one or more volumes", "f"),), 1, -1),
@@ -452,7 +455,8 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "network": ("Manage networks", (
         Command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks",
                 "others:network_inspect", (_FORMAT,), 1, -1),
-        Command("ls", "[OPTIONS]", "List networks", "others:network_ls", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET)),
+        Command("ls", "[OPTIONS]", "List networks", "others:network_ls", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET),
+                aliases=("list",)),
         Command("prune", "[OPTIONS]", "Remove all unused networks", "system:network_prune", _PRUNE_CONTAINERS),
     )),
     "system": ("Manage the engine", (
@@ -465,6 +469,9 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio", hidden=True),
     )),
     "context": ("Manage contexts", CONTEXT),
+    "completion": ("Generate the autocompletion script for the specified shell", tuple(
+        Command(shell, "", f"Generate the autocompletion script for {shell}", f"completion:{shell}")
+        for shell in ("bash", "fish", "zsh"))),
     "checkpoint": ("Manage checkpoints", (
         Command("create", "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container",
                 "checkpoints:create", (

@@ -14,12 +14,26 @@ from kist.cli.stream import demultiplex, write_all
 from kist.client.http import ApiError
 from kist.model.errors import KistError
 
-_PS_TITLES = {
+_TITLES = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
     "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": "SIZE", "Names": "NAMES", "Labels": "LABELS",
     "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM",
 }  # fmt: skip
-_PS = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+_RAW = """container_id: {{.ID}}
+image: {{.Image}}
+command: {{.Command}}
+created_at: {{.CreatedAt}}
+state: {{.State}}
+status: {{.Status}}
+names: {{.Names}}
+labels: {{- pad .Labels 1 0}}
+ports: {{- pad .Ports 1 0}}
+"""
+_PS = tables.Listing(
+    "*formatter.ContainerContext", _TITLES,
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}", _RAW, "ID",
+    quiet_wins=True,
+)  # fmt: skip
 
 
 def filters(words: list[str]) -> str | None:
@@ -28,25 +42,59 @@ def filters(words: list[str]) -> str | None:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f'invalid argument "{word}" for "-f, --filter" flag: invalid filter \'{word}\'')
+            raise UsageError(
+                f'invalid argument "{word}" for "-f, --filter" flag: bad format of filter (expected name=value)'
+            )
         found.setdefault(key.strip().lower(), {})[value.strip()] = True
     return json.dumps(found) if found else None
 
 
 def ps(context: Context, options: Parsed) -> int:
     limit = 1 if options.latest else options.last
-    wants_size = options.size or ".Size" in options.format
+    source = options.format or context.choice.format("psFormat")
+    if options.quiet and options.format:
+        print("WARNING: Ignoring custom format, because both --format and --quiet are set.", file=sys.stderr)
+    wants_size = options.size or _asks_for_size(source)
     query = {"all": options.all or limit > 0, "limit": limit if limit > 0 else None, "size": wants_size or None,
              "filters": filters(options.filter)}  # fmt: skip
     listed = context.client.call("GET", "/containers/json", query)
-    rows = [ps_row(one, options.no_trunc, wants_size) for one in listed]
-    default = _PS + ("\t{{.Size}}" if options.size else "")
-    quiet = "ID" if options.quiet else ""
-    sys.stdout.write(tables.show(rows, options.format, _PS_TITLES, default, quiet=quiet))
+    rows = [ps_row(one, options.no_trunc) for one in listed]
+    listing = _PS._replace(quiet_pattern="container_id: {{.ID}}") if source == "raw" else _PS
+    if options.size:
+        listing = listing._replace(table=_PS.table + "\t{{.Size}}", raw=_PS.raw + "size: {{.Size}}\n")
+    labels = [one.get("Labels") or {} for one in listed]
+    sys.stdout.write(tables.show(rows, source, listing, quiet=options.quiet, labels=labels))
     return 0
 
 
-def ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
+class _Probe(tables.Row):
+    """A row of nothing that remembers whether its size was looked at."""
+
+    asked = False
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked |= name == "Size"
+        return super().__getitem__(name)
+
+    def items(self) -> Any:  # json
+        self.asked = True
+        return super().items()
+
+
+def _asks_for_size(source: str) -> bool:
+    """Whether a format shows sizes, which cost time. Raises TemplateError for one that cannot be."""
+    if not source:
+        return False
+    from kist.model.template import Template
+
+    probe = _Probe(_PS.kind, dict.fromkeys(_PS.titles, ""), {})
+    template = Template(source, prefix="failed to parse template: ")
+    template.prefix = "failed to execute template: "
+    template.render(probe)
+    return probe.asked
+
+
+def ps_row(one: dict[str, Any], whole: bool) -> dict[str, Any]:
     command = f'"{one["Command"]}"'
     if not whole and len(one["Command"]) > 20:
         command = f'"{one["Command"][:19]}…"'
@@ -60,7 +108,6 @@ def ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
         image = image[7:19]
     import time
 
-    labels = one.get("Labels") or {}
     size = tables.human_size(one.get("SizeRw") or 0)
     if one.get("SizeRootFs"):
         size += f" (virtual {tables.human_size(one['SizeRootFs'])})"
@@ -73,9 +120,9 @@ def ps_row(one: dict[str, Any], whole: bool, with_size: bool) -> tables.Row:
         "Ports": ports_text(one.get("Ports") or []),
         "State": one["State"],
         "Status": one["Status"],
-        "Size": size if with_size else "0B",
+        "Size": size,
         "Names": ",".join(names),
-        "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
+        "Labels": tables.labels(one.get("Labels")),
         "LocalVolumes": str(sum(mount.get("Driver") == "local" for mount in one.get("Mounts") or ())),
         "Mounts": ",".join(mounts),
         "Platform": None,
@@ -218,8 +265,8 @@ def wait(context: Context, options: Parsed) -> int:
 
 def logs(context: Context, options: Parsed) -> int:
     found = context.client.call("GET", f"/containers/{options.arguments[0]}/json")
-    query = {"stdout": True, "stderr": True, "follow": options.follow, "since": _when(options.since),
-             "until": _when(options.until), "timestamps": options.timestamps, "tail": options.tail,
+    query = {"stdout": True, "stderr": True, "follow": options.follow, "since": _when(options.since, "since"),
+             "until": _when(options.until, "until"), "timestamps": options.timestamps, "tail": options.tail,
              "details": options.details}  # fmt: skip
     answer = context.client.open("GET", f"/containers/{found['Id']}/logs", query)
     if found["Config"]["Tty"]:
@@ -230,7 +277,7 @@ def logs(context: Context, options: Parsed) -> int:
     return 0
 
 
-def _when(text: str) -> str | None:
+def _when(text: str, name: str = "") -> str | None:
     """`42m`, `2026-01-01T00:00:00`, or seconds, as the API wants it."""
     if not text:
         return None
@@ -244,16 +291,17 @@ def _when(text: str) -> str | None:
         pass
     if text.replace(".", "", 1).isdigit():
         return text
-    return _parse_date(text)
+    return _parse_date(text, name)
 
 
-def _parse_date(text: str) -> str:
+def _parse_date(text: str, name: str) -> str:
     import datetime
 
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise KistError(f'invalid value for "since": failed to parse value as time or duration: "{text}"') from None
+        prefix = f'invalid value for "{name}": ' if name else ""
+        raise KistError(f'{prefix}failed to parse value as time or duration: "{text}"') from None
     return f"{moment.astimezone(datetime.UTC).timestamp():.9f}"
 
 
@@ -273,6 +321,8 @@ def port(context: Context, options: Parsed) -> int:
     ports = found["NetworkSettings"]["Ports"] or {}
     if wanted:
         number, _, protocol = wanted[0].partition("/")
+        if not number.isdigit():
+            raise KistError(f'Error: invalid port ({number}): strconv.ParseUint: parsing "{number}": invalid syntax')
         bindings = ports.get(f"{number}/{protocol or 'tcp'}")
         if not bindings:
             raise KistError(f"Error: No public port '{wanted[0]}' published for {name}")
@@ -292,6 +342,9 @@ def inspect(context: Context, options: Parsed) -> int:
     )
 
 
+_TYPES = ("config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume")
+
+
 def inspect_any(context: Context, options: Parsed) -> int:
     """`kist inspect`: a container, image, network or volume of that name."""
     query = {"size": options.size}
@@ -301,14 +354,21 @@ def inspect_any(context: Context, options: Parsed) -> int:
         "network": lambda name: context.client.call("GET", f"/networks/{name}"),
         "volume": lambda name: context.client.call("GET", f"/volumes/{name}"),
     }
-    if options.type and options.type not in kinds:
-        raise KistError(f'"{options.type}" is not a valid value for --type')
+    if "type" in options.given and options.type not in kinds:
+        if options.type in _TYPES:
+            raise KistError(f"kist inspect --type {options.type} is not supported yet: this engine has no such objects")
+        listed = ", ".join(f'"{one}"' for one in _TYPES)
+        wrong = "type is empty" if not options.type else f'unknown type: "{options.type}"'
+        raise KistError(f"{wrong}: must be one of {listed}")
 
     def find(name: str) -> Any:
         for kind, get in kinds.items():
             if options.type in ("", kind):
                 try:
-                    return get(name)
+                    found = get(name)
+                    if options.size and kind != "container":
+                        print(f"WARNING: --size ignored for {kind}", file=sys.stderr)
+                    return found
                 except ApiError as error:
                     if error.status not in (400, 404) or options.type:
                         raise
@@ -318,20 +378,21 @@ def inspect_any(context: Context, options: Parsed) -> int:
 
 
 def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
-    """Prints what was found, and then what was not; 1 when anything was missing."""
+    """Prints what was found, and then what was not; 1 when anything was missing. Raises TemplateError."""
     found, errors = [], []
+    if options.format and options.format != "json":
+        from kist.model.template import parsed
+
+        parsed(options.format)
     for name in options.arguments:
         try:
             found.append(get(name))
         except ApiError as error:
-            prefix = (
-                "Error: "
-                if kind == "object" and error.message.startswith("No such object")
-                else "Error response from daemon: "
-            )
-            errors.append(f"{prefix}{error.message}")
-    sys.stdout.write(tables.inspect(found, options.format) if found or not options.format else "\n")
+            missing = kind == "object" and error.message.startswith("No such object")
+            errors.append(f"{'Error: ' if missing else 'Error response from daemon: '}{error.message}")
+    text, wrong = tables.inspect(found, options.format)
+    sys.stdout.write(text)
     sys.stdout.flush()
-    for error_text in errors:
-        print(error_text, file=sys.stderr)
-    return 1 if errors else 0
+    for one in [*wrong, *errors]:
+        print(one, file=sys.stderr)
+    return 1 if wrong or errors else 0

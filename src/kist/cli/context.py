@@ -49,7 +49,17 @@ class Context:
     def another(self) -> Client:
         """A client with a connection of its own, for what goes on beside the first."""
         version = self._client.version if self._client is not None else self.version
-        return Client(self.endpoint, version, fixed=self._fixed)
+        client = Client(self.endpoint, version, fixed=self._fixed)
+        client.headers = self.choice.headers
+        return client
+
+    def proxies(self) -> dict[str, str]:
+        """The proxy variables that config.json has for containers of this daemon."""
+        return self.choice.proxies(self.endpoint.host)
+
+    def detach_keys(self, given: str) -> str:
+        """--detach-keys, or what config.json has."""
+        return given or str(self.choice.setting("detachKeys") or "")
 
     def close(self) -> None:
         """Ends connections, and the processes behind them."""

@@ -24,36 +24,25 @@ from kist.client.contexts import (
 from kist.client.hosts import TlsFiles, check_stored
 from kist.client.tls import client_context
 from kist.model.errors import KistError
+from kist.model.goformat import Struct
 from kist.model.template import TemplateError
 
 _DEFAULT_DESCRIPTION = "Current DOCKER_HOST based configuration"
 _IN_MEMORY = "<IN MEMORY>"
 _COLUMNS = {"Name": "NAME", "Description": "DESCRIPTION", "DockerEndpoint": "DOCKER ENDPOINT", "Error": "ERROR"}
 _TABLE = "{{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}"
+_LISTING = tables.Listing("*formatter.clientContextContext", _COLUMNS, _TABLE, quiet="Name", quiet_wins=True)
 _KEYS = ("from", "host", "ca", "cert", "key", "skip-tls-verify")
 _BOOLEANS = {**dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
              **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False", ""), False)}  # fmt: skip
 
 
-class _Struct(dict[str, Any]):
-    """A Go struct for templates: a field that it does not have is an error."""
-
-    kind = ""
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        if key not in self:
-            raise TemplateError(
-                f'template parsing error: template: :1:2: executing "" at <.{key}>: can\'t evaluate field {key} in '
-                f"type {self.kind}"
-            )
-        return self[key]
-
-
-class _Row(_Struct):
+class _Row(Struct):
     kind = "*formatter.clientContextContext"
+    marshals = True
 
 
-class _Inspected(_Struct):
+class _Inspected(Struct):
     kind = "context.contextWithTLSListing"
 
 
@@ -70,7 +59,7 @@ def ls(context: Context, options: Parsed) -> int:
             error = missing.message
         rows.append(_make_row(choice.context, choice.context, error=_shortened(error)))
     rows.sort(key=lambda row: natural_key(str(row["Name"])))
-    sys.stdout.write(tables.show(rows, options.format, _COLUMNS, _TABLE, quiet="Name" if options.quiet else ""))
+    sys.stdout.write(tables.show(rows, options.format, _LISTING, quiet=options.quiet))
     if choice.host_variable:
         print(f"Warning: {choice.host_variable} environment variable overrides the active context. To use a context, "
               f"either set the global --context flag, or unset {choice.host_variable} environment variable.",
@@ -134,8 +123,11 @@ def inspect(context: Context, options: Parsed) -> int:
     elif options.format == "json":
         print(_escaped(json.dumps(found, separators=(",", ":"), ensure_ascii=False)))
     else:
+        from kist.model.template import parsed
+
+        template = parsed(options.format)
         try:
-            sys.stdout.write(tables.inspect(found, options.format) or "\n")
+            sys.stdout.write("".join(f"{template.render(one)}\n" for one in found) or "\n")
         except TemplateError:
             print()
             raise

@@ -20,8 +20,32 @@ from kist.model.reference import Reference
 _CHUNK = 1 << 20
 _TITLES = {
     "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "ID": "IMAGE ID", "CreatedSince": "CREATED",
-    "CreatedAt": "CREATED AT", "Size": "SIZE", "Containers": "CONTAINERS",
+    "CreatedAt": "CREATED AT", "Size": "SIZE", "Containers": "CONTAINERS", "VirtualSize": "SIZE",
+    "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE",
 }  # fmt: skip
+_RAW = """repository: {{.Repository}}
+tag: {{.Tag}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}
+"""
+_IMAGES = tables.Listing(
+    "*formatter.imageContext",
+    _TITLES,
+    "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    _RAW,
+    "ID",
+)
+_WITH_DIGESTS = _IMAGES._replace(
+    table="{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    raw=_RAW.replace("image_id", "digest: {{.Digest}}\nimage_id"),
+)
+_HISTORY = tables.Listing(
+    "*image.historyContext",
+    {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY",
+     "Size": "SIZE", "Comment": "COMMENT"},
+    "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", quiet="ID",
+)  # fmt: skip
 
 
 def listing(context: Context, options: Parsed) -> int:
@@ -29,31 +53,37 @@ def listing(context: Context, options: Parsed) -> int:
     if options.arguments:
         words.append(f"reference={options.arguments[0]}")
     found = context.client.call("GET", "/images/json", {"all": options.all, "filters": filters(words)})
-    rows = [row for image in found for row in _rows(image, options)]
-    default = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-    if options.digests:
-        default = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+    source = options.format or ("" if options.quiet else context.choice.format("imagesFormat"))
+    digests = options.digests or "{{.Digest}}" in source
+    rows = [row for image in found for row in _rows(image, options.no_trunc, digests)]
+    if options.digests and source.startswith("table ") and "{{.Digest}}" not in source:
+        source += "\t{{.Digest}}"
+    if options.quiet and source in ("", "table"):
+        rows = list({row["ID"]: row for row in rows}.values())
+    listing_ = _WITH_DIGESTS if options.digests else _IMAGES
     if options.quiet:
-        seen = list(dict.fromkeys(row["ID"] for row in rows))
-        sys.stdout.write("".join(f"{one}\n" for one in seen))
-        return 0
-    sys.stdout.write(tables.show(rows, options.format, _TITLES, default))
+        listing_ = listing_._replace(raw="image_id: {{.ID}}")
+    sys.stdout.write(tables.show(rows, source, listing_, quiet=options.quiet))
     return 0
 
 
-def _rows(image: dict[str, Any], options: Parsed) -> Iterator[tables.Row]:
-    shown = image["Id"] if options.no_trunc else image["Id"].removeprefix("sha256:")[:12]
+def _rows(image: dict[str, Any], whole: bool, with_digests: bool) -> Iterator[dict[str, Any]]:
+    shown = image["Id"] if whole else image["Id"].removeprefix("sha256:")[:12]
     digests = {one.rpartition("@")[0]: one.rpartition("@")[2] for one in image.get("RepoDigests") or ()}
     base = {
         "ID": shown,
         "CreatedSince": tables.ago(image["Created"]),
         "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(image["Created"])),
         "Size": tables.human_size(image["Size"]),
+        "VirtualSize": tables.human_size(image["Size"], 4),
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
         "Containers": "N/A" if image["Containers"] < 0 else str(image["Containers"]),
     }
     for tag in image.get("RepoTags") or ["<none>:<none>"]:
         repository, _, name = tag.rpartition(":")
-        yield {"Repository": repository, "Tag": name, "Digest": digests.get(repository, "<none>"), **base}
+        digest = digests.get(repository, "<none>") if with_digests else "<none>"
+        yield {"Repository": repository, "Tag": name, "Digest": digest, **base}
 
 
 def remove(context: Context, options: Parsed) -> int:
@@ -108,11 +138,7 @@ def history(context: Context, options: Parsed) -> int:
                 "Comment": one["Comment"],
             }
         )
-    titles = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY",
-              "Size": "SIZE", "Comment": "COMMENT"}  # fmt: skip
-    default = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
-    quiet = "ID" if options.quiet else ""
-    sys.stdout.write(tables.show(rows, options.format, titles, default, quiet=quiet))
+    sys.stdout.write(tables.show(rows, options.format, _HISTORY, quiet=options.quiet))
     return 0
 
 

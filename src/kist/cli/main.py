@@ -34,6 +34,10 @@ def main() -> None:
 def dispatch(words: list[str]) -> int:
     """Carries out a command line; its exit status."""
     path = "kist"
+    if words[:1] == ["__complete"]:
+        from kist.cli.complete import main as complete
+
+        return complete(words[1:])
     try:
         given = parse(GLOBAL, words, path)
         choice = _choice(given)
@@ -61,7 +65,7 @@ def dispatch(words: list[str]) -> int:
         return 1
     except (KistError, OSError) as error:
         print(error.message if isinstance(error, KistError) else str(error), file=sys.stderr)
-        return 1
+        return getattr(error, "status", 1)
 
 
 def _carry_out(command: Command, choice: Choice, parsed: Any) -> int:
@@ -124,7 +128,8 @@ def _find(words: list[str]) -> tuple[Command, str, list[str]] | int:
     if f"{name} {rest[0]}" in NOT_YET:
         print(f"kist: kist {name} {rest[0]} is not supported yet{NOT_YET[f'{name} {rest[0]}']}", file=sys.stderr)
         return 1
-    print(f"kist: unknown command: kist {name} {rest[0]}\n\nUsage:  kist {name} COMMAND\n\n"
+    takes = " COMMAND" if name == "volume" else ""  # Docker says it there only
+    print(f"kist: unknown command: kist {name} {rest[0]}\n\nUsage:  kist {name}{takes}\n\n"
           f"Run 'kist {name} --help' for more information", file=sys.stderr)  # fmt: skip
     return 1
 

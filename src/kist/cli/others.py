@@ -7,32 +7,39 @@ import sys
 import time
 from typing import Any
 
-from kist import __version__
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
 from kist.cli.context import Context
 from kist.cli.parse import Parsed
-from kist.client.http import Unreachable
+from kist.model.goformat import Struct
 
-_VOLUMES = {"Name": "VOLUME NAME", "Driver": "DRIVER", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS",
-            "Links": "LINKS", "Size": "SIZE"}  # fmt: skip
-_NETWORKS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "IPv6": "IPV6",
-             "Internal": "INTERNAL", "Labels": "LABELS", "CreatedAt": "CREATED AT"}  # fmt: skip
-
-
-def _labels(labels: dict[str, str] | None) -> str:
-    return ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+_VOLUMES = tables.Listing(
+    "*formatter.volumeContext",
+    {"Name": "VOLUME NAME", "Driver": "DRIVER", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS",
+     "Links": "LINKS", "Size": "SIZE", "Availability": "AVAILABILITY", "Group": "GROUP", "Status": "STATUS"},
+    "{{.Driver}}\t{{.Name}}", "name: {{.Name}}\ndriver: {{.Driver}}\n", "Name",
+)  # fmt: skip
+_NETWORKS = tables.Listing(
+    "*network.networkContext",
+    {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "IPv4": "IPV4", "IPv6": "IPV6",
+     "Internal": "INTERNAL", "Labels": "LABELS", "CreatedAt": "CREATED AT"},
+    "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+    "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n", "ID",
+)  # fmt: skip
+_NOT_KNOWN = ("Availability", "Group", "Links", "Size", "Status")  # to a list: df and swarms tell them
 
 
 def volume_ls(context: Context, options: Parsed) -> int:
     found = context.client.call("GET", "/volumes", {"filters": filters(options.filter)})["Volumes"] or []
     rows = [
         {"Name": one["Name"], "Driver": one["Driver"], "Scope": one["Scope"], "Mountpoint": one["Mountpoint"],
-         "Labels": _labels(one["Labels"]), "Links": "N/A", "Size": "N/A"}
+         "Labels": tables.labels(one["Labels"]), **dict.fromkeys(_NOT_KNOWN, "N/A")}
         for one in found
     ]  # fmt: skip
-    quiet = "Name" if options.quiet else ""
-    sys.stdout.write(tables.show(rows, options.format, _VOLUMES, "{{.Driver}}\t{{.Name}}", quiet=quiet))
+    source = options.format or ("" if options.quiet else context.choice.format("volumesFormat"))
+    labels = [one["Labels"] or {} for one in found]
+    listing = _VOLUMES._replace(raw="name: {{.Name}}") if options.quiet else _VOLUMES
+    sys.stdout.write(tables.show(rows, source, listing, quiet=options.quiet, labels=labels))
     return 0
 
 
@@ -61,81 +68,89 @@ def network_ls(context: Context, options: Parsed) -> int:
     found = context.client.call("GET", "/networks", {"filters": filters(options.filter)})
     rows = [
         {"ID": one["Id"] if options.no_trunc else one["Id"][:12], "Name": one["Name"], "Driver": one["Driver"],
-         "Scope": one["Scope"], "IPv6": str(one["EnableIPv6"]).lower(), "Internal": str(one["Internal"]).lower(),
-         "Labels": _labels(one["Labels"]), "CreatedAt": one["Created"]}
+         "Scope": one["Scope"], "IPv4": _word(one.get("EnableIPv4", True)), "IPv6": _word(one["EnableIPv6"]),
+         "Internal": _word(one["Internal"]), "Labels": tables.labels(one["Labels"]),
+         "CreatedAt": _go_time(one["Created"])}
         for one in found
     ]  # fmt: skip
-    quiet = "ID" if options.quiet else ""
-    default = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
-    sys.stdout.write(tables.show(rows, options.format, _NETWORKS, default, quiet=quiet))
+    source = options.format or ("" if options.quiet else context.choice.format("networksFormat"))
+    labels = [one["Labels"] or {} for one in found]
+    listing = _NETWORKS._replace(raw="network_id: {{.ID}}") if options.quiet else _NETWORKS
+    sys.stdout.write(tables.show(rows, source, listing, quiet=options.quiet, labels=labels))
     return 0
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _go_time(text: str) -> str:
+    """`2026-01-02T03:04:05.678Z` as Go's time.Time prints itself."""
+    if not text.endswith("Z"):
+        return text
+    return text.removesuffix("Z").replace("T", " ", 1) + " +0000 UTC"
 
 
 def network_inspect(context: Context, options: Parsed) -> int:
     return inspect_each(context, options, lambda name: context.client.call("GET", f"/networks/{name}"), "network")
 
 
-def version(context: Context, options: Parsed) -> int:
-    client = {"Version": __version__, "ApiVersion": context.version, "Os": "linux"}
-    found: dict[str, Any] = {"Client": client, "Server": None}
-    failure: Unreachable | None = None
-    try:
-        found["Server"] = context.client.call("GET", "/version")
-    except Unreachable as error:
-        failure = error
-    if options.format:
-        sys.stdout.write(tables.one(found, options.format))
-    else:
-        print(f"Client:\n Version:           {__version__}\n API version:       {context.version}")
-        server = found["Server"]
-        if server:
-            print(f"\nServer: {server['Platform']['Name']}\n Engine:\n  Version:          {server['Version']}")
-            print(f"  API version:      {server['ApiVersion']} (minimum version {server['MinAPIVersion']})")
-            print(f"  OS/Arch:          {server['Os']}/{server['Arch']}\n  Kernel:           {server['KernelVersion']}")
-    if failure is not None:
-        raise failure
-    return 0
-
-
-def info(context: Context, options: Parsed) -> int:
-    found = context.client.call("GET", "/info")
-    if options.format:
-        sys.stdout.write(tables.one(found, options.format))
-        return 0
-    for title, key in (("Containers", "Containers"), (" Running", "ContainersRunning"), (" Paused", "ContainersPaused"),
-                       (" Stopped", "ContainersStopped"), ("Images", "Images"), ("Server Version", "ServerVersion"),
-                       ("Storage Driver", "Driver"), ("Logging Driver", "LoggingDriver"),
-                       ("Cgroup Driver", "CgroupDriver"), ("Cgroup Version", "CgroupVersion"),
-                       ("Kernel Version", "KernelVersion"), ("Operating System", "OperatingSystem"),
-                       ("OSType", "OSType"), ("Architecture", "Architecture"), ("CPUs", "NCPU"), ("Name", "Name"),
-                       ("ID", "ID"), ("Docker Root Dir", "DockerRootDir")):  # fmt: skip
-        print(f"{title}: {found[key]}")
-    print(f"Total Memory: {found['MemTotal'] / (1 << 30):.4g}GiB")
-    return 0
-
-
 def events(context: Context, options: Parsed) -> int:
     from kist.cli.containers import _when
+    from kist.model.template import TemplateError, parsed
 
+    source = "{{json .}}" if options.format == "json" else options.format
+    template = parsed(source, prefix="Error parsing format: ") if source else None
+    if template is not None:
+        try:
+            template.render(_message({"Actor": {"ID": "", "Attributes": {}}}))
+        except TemplateError as error:
+            error.status = 64
+            raise
+        template.prefix = ""
     query = {"since": _when(options.since), "until": _when(options.until), "filters": filters(options.filter)}
     answer = context.client.open("GET", "/events", query)
-    from kist.model.template import Template
-
-    template = Template("{{json .}}" if options.format == "json" else options.format) if options.format else None
     for line in answer.lines():
         event = json.loads(line)
-        if template is not None:
-            print(template.render(event), flush=True)
-            continue
-        seconds, fraction = divmod(event["timeNano"], 10**9)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds)) + f".{fraction:09d}"
-        zone = time.strftime("%z", time.localtime(seconds))
-        attributes = ", ".join(f"{key}={value}" for key, value in sorted(event["Actor"]["Attributes"].items()))
-        shown = f" ({attributes})" if attributes else ""
-        print(
-            f"{stamp}{zone[:3]}:{zone[3:]} {event['Type']} {event['Action']} {event['Actor']['ID']}{shown}", flush=True
-        )
+        print(_event_line(event) if template is None else template.render(_message(event)), flush=True)
     return 0
+
+
+class _Message(Struct):
+    kind = "*events.Message"
+
+
+class _Actor(Struct):
+    kind = "events.Actor"
+
+
+def _message(event: dict[str, Any]) -> Struct:
+    """An event with all the fields of Go's struct, in its order; JSON leaves out those that are empty."""
+    found = _Message(
+        Status=event.get("status", ""),
+        ID=event.get("id", ""),
+        From=event.get("from", ""),
+        Type=event.get("Type", ""),
+        Action=event.get("Action", ""),
+        Actor=_Actor(event["Actor"]),
+        Scope=event.get("scope", ""),
+        Time=event.get("time", 0),
+        TimeNano=event.get("timeNano", 0),
+    )
+    attributes = dict(sorted(event["Actor"]["Attributes"].items()))
+    found.as_json = {**event, "Actor": {**event["Actor"], "Attributes": attributes}}
+    return found
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    seconds, fraction = divmod(event["timeNano"], 10**9)
+    local = time.localtime(seconds)
+    offset = time.strftime("%z", local)
+    zone = f"{offset[:3]}:{offset[3:]}" if local.tm_gmtoff else "Z"
+    stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{fraction:09d}{zone}"
+    attributes = ", ".join(f"{key}={value}" for key, value in sorted(event["Actor"]["Attributes"].items()))
+    shown = f" ({attributes})" if attributes else ""
+    return f"{stamp} {event['Type']} {event['Action']} {event['Actor']['ID']}{shown}"
 
 
 def dial_stdio(context: Context, options: Parsed) -> int:

@@ -115,7 +115,7 @@ def _shorthands(
         if option is None:
             if letter == "h" and whole == "h":
                 raise HelpAsked
-            raise UsageError(with_usage(f"unknown shorthand flag: '{letter}' in -{whole}", command, path))
+            raise UsageError(with_usage(f"unknown shorthand flag: '{letter}' in -{letter}{letters}", command, path))
         if option.kind == "flag":
             if letters.startswith("="):
                 _take(parsed, option, f"-{letter}", letters[1:], rest, command, path)

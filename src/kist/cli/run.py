@@ -37,6 +37,8 @@ def create_container(context: Context, options: Parsed) -> str:
         config = body(options, image, command)
     except KistError as error:
         raise RunFailed(error.message, 125, "run" if is_run else "create") from error
+    said = {one.partition("=")[0] for one in options.env}
+    config["Env"] += [f"{key}={value}" for key, value in context.proxies().items() if key not in said]
     if is_run:  # a terminal begins with the size of ours
         config["HostConfig"]["ConsoleSize"] = list(terminal_size())
     query = {"name": options.name or None, "platform": options.platform or None}
@@ -147,12 +149,13 @@ def _attached(
 ) -> int:
     """Attaches, waits, starts, and pumps until the end. `wraps_errors`: told as `run` tells them, with its status."""
     client = context.client
-    query = {"stream": True, "detachKeys": options.detach_keys or None, **dict.fromkeys(sorted(streams), True)}
+    detach = context.detach_keys(options.detach_keys)
+    query = {"stream": True, "detachKeys": detach or None, **dict.fromkeys(sorted(streams), True)}
     try:
         attached = client.open("POST", f"/containers/{container}/attach", query, headers=_UPGRADE)
     except ApiError as error:
         raise KistError(f"unable to upgrade to tcp, received {error.status}") from error
-    keys = parse_keys(options.detach_keys)
+    keys = parse_keys(detach)
     condition = "removed" if removed else "next-exit"
     waiting = context.another().open("POST", f"/containers/{container}/wait", {"condition": condition})
     stop_signals = _pass_signals_on(context, container) if options.sig_proxy else None
@@ -272,12 +275,13 @@ def attach(context: Context, options: Parsed) -> int:
         raise KistError("You cannot attach to a paused container, unpause it first")
     tty, stdin = found["Config"]["Tty"], found["Config"]["OpenStdin"] and not options.no_stdin
     check_terminal(tty, stdin)
-    query = {"stream": True, "stdout": True, "stderr": True, "stdin": stdin, "detachKeys": options.detach_keys or None}
+    detach = context.detach_keys(options.detach_keys)
+    query = {"stream": True, "stdout": True, "stderr": True, "stdin": stdin, "detachKeys": detach or None}
     attached = client.open("POST", f"/containers/{found['Id']}/attach", query, headers=_UPGRADE)
     waiting = context.another().open("POST", f"/containers/{found['Id']}/wait")
     stop = _pass_signals_on(context, found["Id"]) if options.sig_proxy and not tty else None
     try:
-        return _pump(context, found["Id"], attached, waiting, stdin, tty, parse_keys(options.detach_keys))
+        return _pump(context, found["Id"], attached, waiting, stdin, tty, parse_keys(detach))
     finally:
         if stop is not None:
             stop()
@@ -292,6 +296,7 @@ def exec_(context: Context, options: Parsed) -> int:
     if not options.detach:
         check_terminal(options.tty, options.interactive)
     size = terminal_size()
+    detach = context.detach_keys(options.detach_keys)
     config = {
         "User": options.user,
         "Privileged": options.privileged,
@@ -299,7 +304,7 @@ def exec_(context: Context, options: Parsed) -> int:
         "AttachStdin": options.interactive and not options.detach,
         "AttachStdout": not options.detach,
         "AttachStderr": not options.detach,
-        "DetachKeys": options.detach_keys,
+        "DetachKeys": detach,
         "Env": environment(options.env_file, options.env) or None,
         "WorkingDir": options.workdir,
         "Cmd": command,
@@ -316,7 +321,7 @@ def exec_(context: Context, options: Parsed) -> int:
     answer = context.another().open("POST", f"/exec/{exec_id}/start", None, start_body, headers=_UPGRADE)
     connection, early = answer.upgrade()
     session = Session(connection, early, stdin=options.interactive, multiplexed=not options.tty,
-                      keys=parse_keys(options.detach_keys), raw=options.tty)  # fmt: skip
+                      keys=parse_keys(detach), raw=options.tty)  # fmt: skip
     stop = None
     if options.tty:
         resizing = context.another()

@@ -18,6 +18,7 @@ _TITLES = {"Container": "CONTAINER", "Name": "NAME", "ID": "CONTAINER ID", "CPUP
            "MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O",
            "PIDs": "PIDS"}  # fmt: skip
 _DEFAULT = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}"
+_LISTING = tables.Listing("*container.statsContext", _TITLES, _DEFAULT)
 _STALE = 2.0  # seconds without a sample after which the last one is not shown any more
 _PAINT = 0.5
 _HOME, _ERASE_LINE, _ERASE_BELOW = "\033[H", "\033[K", "\033[J"  # console_codes(4)
@@ -97,7 +98,7 @@ class _Board:
 
 def stats(context: Context, options: Parsed) -> int:
     board = _Board(context, not options.no_stream)
-    template = options.format
+    template = options.format or context.choice.format("statsFormat")
     if options.arguments:
         for name in options.arguments:
             board.add(name)
@@ -136,10 +137,10 @@ def _paint(text: str) -> None:
 
 def _text(board: _Board, template: str, whole: bool) -> str:
     rows = [_row(one, whole) for one in list(board.watched.values())]
-    return tables.show(rows, template, _TITLES, _DEFAULT)
+    return tables.show(rows, template, _LISTING)
 
 
-def _row(one: _Watched, whole: bool) -> tables.Row:
+def _row(one: _Watched, whole: bool) -> dict[str, Any]:
     sample = one.sample or {}
     made = {"Container": one.name, "Name": sample.get("name", "")[1:] or "--",
             "ID": sample.get("id", "") if whole else sample.get("id", "")[:12]}  # fmt: skip

@@ -12,6 +12,7 @@ from kist.cli.containers import filters, ps_row
 from kist.cli.context import Context, confirm
 from kist.cli.parse import Parsed
 from kist.model.errors import KistError
+from kist.model.goformat import Struct
 
 # What a prune asks of the daemon gives: the bytes that are free now, and what it removed, each on a line.
 Pruned = tuple[int, list[str]]
@@ -122,7 +123,12 @@ def _warning(options: Parsed) -> str:
 # --- disk usage ---
 
 
-_TITLES = {"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"}
+_DISK = tables.Listing(
+    "*formatter.diskUsageImagesContext",
+    {"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"},
+    "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+    "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n",
+)
 _IMAGES = {"Repository": "REPOSITORY", "Tag": "TAG", "ID": "IMAGE ID", "CreatedSince": "CREATED", "Size": "SIZE",
            "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS"}  # fmt: skip
 _CONTAINERS = {"ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "LocalVolumes": "LOCAL VOLUMES",
@@ -137,12 +143,11 @@ def df(context: Context, options: Parsed) -> int:
     if options.verbose:
         _verbose(found, options.format)
         return 0
-    default = "\t".join(f"{{{{.{name}}}}}" for name in _TITLES)
-    sys.stdout.write(tables.show(_totals(found), options.format, _TITLES, default))
+    sys.stdout.write(tables.show(_totals(found), options.format, _DISK))
     return 0
 
 
-def _totals(found: dict[str, Any]) -> list[tables.Row]:
+def _totals(found: dict[str, Any]) -> list[dict[str, Any]]:
     images, containers, volumes = found["Images"], found["Containers"], found["Volumes"]
     used = {one["ImageID"] for one in containers}
     unused = sum(one["Size"] for one in images if one["Id"] not in used)
@@ -166,14 +171,14 @@ def _totals(found: dict[str, Any]) -> list[tables.Row]:
 
 def _verbose(found: dict[str, Any], source: str) -> None:
     as_table = source in ("", "table")
-    parts: dict[str, list[tables.Row]] = {
+    parts: dict[str, list[dict[str, Any]]] = {
         "Images": [_image(one, not as_table) for one in found["Images"]],
         "Containers": [_container(one, not as_table) for one in found["Containers"]],
         "Volumes": [_volume(one) for one in found["Volumes"]],
         "BuildCache": [],
     }
     if not as_table:
-        text = tables.one(parts, source)
+        text = tables.one(_Usage(parts), source)
         sys.stdout.write(text.removesuffix("\n"))  # docker ends it without
         return
     for title, rows, columns in (
@@ -183,10 +188,14 @@ def _verbose(found: dict[str, Any], source: str) -> None:
         ("\nBuild cache usage: 0B", [], _BUILDS),
     ):
         default = "\t".join(f"{{{{.{name}}}}}" for name in columns)
-        sys.stdout.write(f"{title}\n\n{tables.show(rows, '', columns, default)}")
+        sys.stdout.write(f"{title}\n\n{tables.show(rows, '', tables.Listing('', columns, default))}")
 
 
-def _image(one: dict[str, Any], whole: bool) -> tables.Row:
+class _Usage(Struct):
+    kind = "*formatter.diskUsageContext"
+
+
+def _image(one: dict[str, Any], whole: bool) -> dict[str, Any]:
     repository, _, tag = ((one.get("RepoTags") or ["<none>:<none>"])[0]).rpartition(":")
     shared = max(one["SharedSize"], 0)
     row = {
@@ -204,11 +213,11 @@ def _image(one: dict[str, Any], whole: bool) -> tables.Row:
     return {**row, "VirtualSize": tables.human_size(one["Size"], 4)}
 
 
-def _container(one: dict[str, Any], whole: bool) -> tables.Row:
-    return dict(sorted(ps_row({**one, "SizeRootFs": 0}, whole, True).items()))
+def _container(one: dict[str, Any], whole: bool) -> dict[str, Any]:
+    return dict(sorted(ps_row({**one, "SizeRootFs": 0}, whole).items()))
 
 
-def _volume(one: dict[str, Any]) -> tables.Row:
+def _volume(one: dict[str, Any]) -> dict[str, Any]:
     return {
         "Availability": "N/A",
         "Driver": one["Driver"],

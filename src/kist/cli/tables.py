@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from kist.model.template import MISSING, Template, unescape
-
-Row = dict[str, Any]
+from kist.model.template import Struct, Template, TemplateError, parsed, unescape
 
 
 def human_size(size: float, digits: int = 3) -> str:
@@ -60,33 +58,67 @@ def ago(created: int) -> str:
     return f"{human_duration(time.time() - created)} ago" if created else "N/A"
 
 
-def show(rows: Sequence[Row], source: str, columns: Mapping[str, str], default: str, *, quiet: str = "") -> str:
-    """The whole listing. `columns` maps a field to its title; `quiet` names the only field to show."""
-    if quiet:
-        return "".join(f"{row[quiet]}\n" for row in rows)
-    if source == "json":  # Go writes the fields of a row by name
-        return "".join(
-            f"{json.dumps(row, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}\n" for row in rows
-        )
-    as_table = not source or source == "table" or source.startswith("table ")
-    pattern = unescape(source.removeprefix("table").strip() if as_table and source else source) or default
+class Row(Struct):
+    """A row of a listing: Docker's fields and, where it has labels, the method `.Label "name"`."""
+
+    marshals = True
+
+    def __init__(self, kind: str, fields: dict[str, Any], labels: Mapping[str, str] | None = None) -> None:
+        super().__init__(fields)
+        self.kind = kind
+        if labels is not None:
+            self.methods = {"Label": lambda _, name: labels.get(name, "")}
+
+
+def labels(found: Mapping[str, str] | None) -> str:
+    """`a=b,c=d` in the order of the names."""
+    return ",".join(f"{key}={value}" for key, value in sorted((found or {}).items()))
+
+
+class Listing(NamedTuple):
+    """How a command lists: the Go type of its rows, fields with their titles, and its formats by name.
+
+    `quiet` is the field of --quiet; `quiet_wins`: --quiet also beats a template.
+    """
+
+    kind: str
+    titles: Mapping[str, str]
+    table: str
+    raw: str = ""
+    quiet: str = ""
+    quiet_wins: bool = False
+    quiet_pattern: str = ""
+
+    def pattern(self, source: str, quiet: bool) -> tuple[str, bool]:
+        """(template, whether it has a head) of a --format; "" is the default."""
+        if quiet and self.quiet and (source in ("", "table") or self.quiet_wins):
+            return self.quiet_pattern or f"{{{{.{self.quiet}}}}}", False
+        if source == "raw" and self.raw:
+            return self.raw, False
+        if source == "json":
+            return "{{json .}}", False
+        if source in ("", "table"):
+            return self.table, True
+        head = source.startswith("table")
+        return unescape((source.removeprefix("table") if head else source).strip(" ")), head
+
+
+def show(
+    rows: Sequence[dict[str, Any]],
+    source: str,
+    listing: Listing,
+    *,
+    quiet: bool = False,
+    labels: Sequence[Mapping[str, str] | None] = (),
+) -> str:
+    """The whole listing. `labels` belongs to `rows`, one by one. Raises TemplateError."""
+    pattern, head = listing.pattern(source, quiet)
     template = Template(pattern)
-    lines = [template.render(row) for row in rows]
-    if not as_table:
+    named: list[Any] = list(labels) or [None] * len(rows)
+    lines = [template.render(Row(listing.kind, row, of)) for row, of in zip(rows, named, strict=True)]
+    if not head:
         return "".join(f"{line}\n" for line in lines)
-    header = template.render(_Titles(columns))
-    return align([header, *lines])
-
-
-class _Titles(dict[str, Any]):
-    """Renders a template into its column titles: every field is its title."""
-
-    def __init__(self, columns: Mapping[str, str]) -> None:
-        super().__init__(columns)
-        self._columns = columns
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self._columns.get(key, MISSING)
+    return align([template.render(dict(listing.titles), titles=True), *lines])
 
 
 def align(lines: list[str]) -> str:
@@ -105,16 +137,32 @@ def align(lines: list[str]) -> str:
     return "".join(f"{line}\n" for line in out)
 
 
-def inspect(values: list[Any], source: str) -> str:
-    """What `inspect` prints: a JSON list, or each value through the template."""
+def inspect(values: list[Any], source: str) -> tuple[str, list[str]]:
+    """What `inspect` prints (a JSON list, or each value by the template), and what went wrong. Raises TemplateError.
+
+    A template sees Go's structs, and where it wants what they have not, the JSON: as Docker's command does.
+    """
     if not source:
-        return json.dumps(values, indent=4, ensure_ascii=False) + "\n" if values else "[]\n"
+        return json.dumps(values, indent=4, ensure_ascii=False) + "\n" if values else "[]\n", []
     if source == "json":
-        return json.dumps(values, separators=(",", ":"), ensure_ascii=False) + "\n"
-    template = Template(source)
-    return "".join(f"{template.render(value)}\n" for value in values)
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False) + "\n", []
+    from kist.cli.shapes import kind_of, raw, typed
+
+    template = parsed(source)
+    out, errors = [], []
+    for value in values:
+        try:
+            try:
+                out.append(template.render(typed(value)))
+            except TemplateError:
+                if kind_of(value) == "volume":  # Docker asks the JSON text for the others
+                    raise
+                out.append(template.render(raw(value), strict=True))
+        except TemplateError as error:
+            errors.append(error.message)
+    return "".join(f"{one}\n" for one in out) or "\n", errors
 
 
 def one(value: Any, source: str) -> str:
-    """A single value through --format, which is no list (`version`, `info`)."""
-    return inspect([value], "{{json .}}" if source == "json" else source)
+    """A single value through --format, which is no list (`system df -v`). Raises TemplateError."""
+    return f"{Template('{{json .}}' if source == 'json' else source, prefix='').render(value)}\n"

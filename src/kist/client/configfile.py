@@ -37,6 +37,10 @@ class ConfigFile:
             return {}
         return found
 
+    def get(self, key: str) -> Any:
+        """A value by its key; None without one."""
+        return self._values.get(key)
+
     @property
     def current_context(self) -> str:
         """ "" is the default context."""

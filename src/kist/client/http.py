@@ -200,6 +200,7 @@ class Client:
 
     def __init__(self, endpoint: Endpoint, version: str = API_VERSION, *, fixed: bool = False) -> None:
         self.endpoint, self.version, self.fixed = endpoint, version, fixed
+        self.headers: dict[str, str] = {}  # for every request
         self._idle: Stream | None = None
 
     def open(
@@ -223,7 +224,7 @@ class Client:
             f"{method} {self.endpoint.base}/v{self.version}{quote(path)}{encode_query(query)} HTTP/1.1",
             "Host: api.moby.localhost",
         ]
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        lines += [f"{name}: {value}" for name, value in {**self.headers, **(headers or {})}.items()]
         data = b""
         if stream is not None:
             lines.append("Transfer-Encoding: chunked")

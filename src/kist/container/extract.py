@@ -143,7 +143,7 @@ class _Extractor:
             self._directories.forget()  # any name may lead elsewhere now
 
     def _file(self, member: tarfile.TarInfo, content: Iterator[Piece], directory: int, base: str) -> None:
-        with held(os.open(base, _CREATE, 0o600, dir_fd=directory)) as file:
+        with held(os.open(base, _CREATE, member.mode & 0o777, dir_fd=directory)) as file:
             for offset, chunk in content:
                 write_at(file, chunk, offset)
             if member.issparse():
@@ -185,8 +185,10 @@ class _Extractor:
         return self._rules.owner or (member.uid, member.gid)
 
     def _attributes(self, member: tarfile.TarInfo, file: int) -> None:
-        """Owner first: chown(2) clears set-id bits and capabilities."""
-        os.chown(file, *self._owner(member))
+        """Owner first: chown(2) clears set-id bits and capabilities. What is so already costs the journal nothing."""
+        status = os.fstat(file)
+        if (status.st_uid, status.st_gid) != self._owner(member):
+            os.chown(file, *self._owner(member))
         for key, value in member.pax_headers.items():
             if key.startswith(XATTR):
                 try:
@@ -194,8 +196,9 @@ class _Extractor:
                 except OSError as error:
                     if error.errno not in _WITHOUT_ATTRIBUTES:
                         attribute = key[len(XATTR) :]
-                        raise OSError(error.errno, os.strerror(error.errno), f"{member.name}: {attribute}") from error
-        os.chmod(file, member.mode & 0o7777)
+                        raise OSError(error.errno, error.strerror, f"{member.name}: {attribute}") from error
+        if stat.S_IMODE(os.fstat(file).st_mode) != member.mode & 0o7777:
+            os.chmod(file, member.mode & 0o7777)
 
 
 def _times(mtime: float) -> tuple[int, int]:

@@ -120,7 +120,7 @@ class Daemon:
             supervisor=Supervisor(f"{root}/engine"),
             events=self.events,
             layout=layout,
-            limits=facts.host_limits(layout, networks.forwarding),
+            limits=facts.host_limits(layout, networks.forwarding, root),
             host=facts.host_facts(settings, layout, init_binary),
             defaults=defaults,
             data_root=self.data_root,

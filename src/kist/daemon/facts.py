@@ -13,7 +13,7 @@ from kist.container.engine import Engine
 from kist.container.logging import driver_names
 from kist.container.validate import HostLimits
 from kist.image.service import host_architecture
-from kist.kernel import caps
+from kist.kernel import caps, cgroup
 from kist.kernel.cgroup import Layout, read
 from kist.runtime.spec import Host
 from kist.settings.load import Settings
@@ -23,8 +23,8 @@ DOCKER_VERSION = "28.5.2"
 ENGINE_VERSION = f"{DOCKER_VERSION}+kist.{__version__}"
 
 
-def host_limits(layout: Layout, forwarding: bool) -> HostLimits:
-    """What the cgroup controllers of this host can do."""
+def host_limits(layout: Layout, forwarding: bool, group: str) -> HostLimits:
+    """What the cgroup controllers of this host can do. `group` is the engine's own."""
     memory = layout.path("memory", "")
     cpu, cpuset, block = layout.path("cpu", ""), layout.path("cpuset", ""), layout.path("blkio", "")
     v2 = layout.is_v2
@@ -43,10 +43,20 @@ def host_limits(layout: Layout, forwarding: bool) -> HostLimits:
         cpu_quota=v2 or os.path.exists(f"{cpu}/cpu.cfs_quota_us"),
         cpu_realtime=os.path.exists(f"{cpu}/cpu.rt_period_us") if cpu else False,
         cpuset=v2 or bool(cpuset),
-        blkio_weight=os.path.exists(f"{block}/blkio.bfq.weight") if block else False,
+        blkio_weight=_has_weights(layout, group) if v2 else bool(block) and os.path.exists(f"{block}/blkio.bfq.weight"),
         blkio_throttle=v2 or os.path.exists(f"{block}/blkio.throttle.read_bps_device"),
         forwarding=forwarding,
     )
+
+
+def _has_weights(layout: Layout, group: str) -> bool:
+    """On v2 a group shows it that has the io controller, as those of containers do."""
+    probe = f"{group}/probe"
+    cgroup.make_with_controllers(layout, probe)
+    try:
+        return any(os.path.exists(f"{layout.path('io', probe)}/{name}") for name in ("io.bfq.weight", "io.weight"))
+    finally:
+        cgroup.remove(layout, probe)
 
 
 def _numbers(text: str) -> frozenset[int]:

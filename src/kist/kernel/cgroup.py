@@ -126,6 +126,15 @@ def make_with_controllers(layout: Layout, name: str) -> None:
             return
 
 
+def write_first(choices: list[list[str]]) -> None:
+    """Writes the first control file of [path, value] that this kernel has. Raises OSError."""
+    for path, value in choices:
+        if os.path.exists(path):
+            write(path, value)
+            return
+    raise FileNotFoundError(errno.ENOENT, "this kernel has none of them", choices[0][0])
+
+
 def make(layout: Layout, name: str) -> None:
     """Makes a group, and its parents, in every tree. Raises OSError."""
     for directory in layout.directories(name):

@@ -62,6 +62,10 @@ class LogFile:
             offset -= len(data)
             self._ahead = data[offset:] if offset < 0 else b""
 
+    def give_back(self, data: bytes) -> None:
+        """The last of what was read from a compressed file is read again."""
+        self._ahead = data
+
     def is_at(self, other: LogFile) -> bool:
         """Whether this is `other`, which may have no name any more, or older than that."""
         if (self.device, self.inode) == (other.device, other.inode):

@@ -160,13 +160,15 @@ class Renderer:
 
     def _each(self, lines: bytes) -> Iterator[bytes]:
         options = self._options
+        last, when = b"", 0  # many lines have one time
         for line in lines.split(b"\n"):
             match = _LINE.match(line)
             if match is None:
                 continue
             stamp = match[4]
             if options.since or options.until:
-                when = nanoseconds(stamp.decode())
+                if stamp != last:
+                    last, when = stamp, nanoseconds(stamp.decode())
                 if options.since and when < options.since:
                     continue
                 if options.until and when > options.until:
@@ -250,11 +252,11 @@ class LogReader:
                 continue
             self._chain.use(file)
             if file.packed:
-                offset, found = packed_tail_offset(file, missing, self._options)
+                missing -= _seek_packed_tail(file, missing, self._options)
             else:
                 offset, found = _tail_offset(file.descriptor, missing, self._options)
-            file.seek(offset)
-            missing -= found
+                file.seek(offset)
+                missing -= found
 
     def _seek_since(self, since: int) -> None:
         """Opens the file in which that time falls, near to it; files last written before are not read at all."""
@@ -282,15 +284,27 @@ def _since_offset(descriptor: int, since: int) -> int:
     return low
 
 
-def packed_tail_offset(file: LogFile, count: int, options: LogOptions) -> tuple[int, int]:
-    """The same as _tail_offset for a file that can only be read forwards: once to count, once more to find."""
-    total = sum(1 for _ in _wanted_lines(file, options))
-    skipped = max(0, total - count)
+def _seek_packed_tail(file: LogFile, count: int, options: LogOptions) -> int:
+    """Goes to the first of the last `count` lines of a file that can only be read forwards: once to count, once more to
+    find. How many lines there are from there.
+    """
+    if not (options.stdout and options.stderr):
+        total = sum(1 for _ in _wanted_lines(file, options))
+        file.seek(0)
+        offsets = islice(_wanted_lines(file, options), max(0, total - count), None)
+        file.seek(next(offsets, sys.maxsize))
+        return min(count, total)
+    total = 0
+    while data := file.read():
+        total += data.count(b"\n")
     file.seek(0)
-    offset = next(islice(_wanted_lines(file, options), skipped, None), 0) if skipped < total else -1
-    if offset < 0:
-        return sys.maxsize, 0
-    return offset, total - skipped
+    skipped = total - count
+    while skipped > 0 and (data := file.read()):
+        here = data.count(b"\n")
+        if here >= skipped:
+            file.give_back(data.split(b"\n", skipped)[-1])
+        skipped -= here
+    return min(count, total)
 
 
 def _wanted_lines(file: LogFile, options: LogOptions) -> Iterator[int]:

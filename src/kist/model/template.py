@@ -1,343 +1,330 @@
-"""Go templates as `--format` uses them (text/template): fields, pipelines, if, range, with, variables, functions.
+"""Go templates as `--format` uses them (text/template), carried out on plain JSON values.
 
-A template is parsed into a small tree and carried out on plain JSON values. Fields are found as in Go: by their exact
-name; a missing key of a map is `<no value>`.
+Fields are found as in Go: a Struct has the fields it has, a map of JSON anything. What is wrong is told in Go's words
+with the place and the node. Parsing is in template_parse, functions are in template_functions, printing is in goformat.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
-from kist.model.errors import KistError
+from kist.model.goformat import MISSING, Number, Struct, kind_of, quoted, text
+from kist.model.template_functions import FUNCTIONS, OVER_TITLES, Function, FunctionError, truth
+from kist.model.template_parse import Node, TemplateError, Tree, parse
 
-_ACTION = re.compile(r"\{\{(-\s)?\s*(.*?)\s*(\s-)?\}\}", re.DOTALL)
-_TOKEN = re.compile(
-    r'\s*("(?:[^"\\]|\\.)*"|`[^`]*`|\'(?:[^\'\\]|\\.)*\'|:=|[|(),=]|\$[\w]*(?:\.[\w]+)*|(?:\.[\w]+)+|\.|-?\d+(?:\.\d+)?|[\w]+)'
-)
+__all__ = ["MISSING", "Struct", "Template", "TemplateError", "parsed", "unescape"]
 
-
-class TemplateError(KistError):
-    """A template that cannot be parsed or carried out."""
+_NAMES = frozenset(FUNCTIONS)
+_DEPTH = 200  # templates that call each other; Go says it at 100000
 
 
-class _Missing:
-    """Go's zero reflect.Value of a missing key."""
+class _Break(Exception):
+    pass
 
 
-MISSING = _Missing()
-
-
-def _join(values: Any, separator: str = "") -> str:
-    return separator.join(text(value) for value in values or ())
-
-
-def _table_title(value: str) -> str:
-    return value.title()
-
-
-def _json(value: Any) -> str:
-    return json.dumps(None if value is MISSING else value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _index(value: Any, *keys: Any) -> Any:
-    for key in keys:
-        if isinstance(value, dict):
-            value = value.get(key, MISSING)
-        else:
-            try:
-                value = value[int(key)]
-            except (IndexError, TypeError) as error:
-                raise TemplateError(f"error calling index: index out of range: {key}") from error
-    return value
-
-
-def _printf(pattern: str, *values: Any) -> str:
-    """The verbs that formats use: %s %v %d %q %t %x %f and widths."""
-    rest = list(values)
-
-    def one(match: re.Match[str]) -> str:
-        if match[2] == "%":
-            return "%"
-        value = rest.pop(0) if rest else ""
-        shown: Any = text(value)
-        if match[2] == "q":
-            shown = json.dumps(shown, ensure_ascii=False)
-        elif match[2] in "dxofeg":
-            return str(("%" + match[1] + match[2]) % value)
-        return str(("%" + match[1] + "s") % shown)
-
-    return re.sub(r"%([-+ 0#]*\d*(?:\.\d+)?)([a-zA-Z%])", one, pattern)
-
-
-def _compare(check: Callable[[Any, Any], bool]) -> Callable[..., bool]:
-    return lambda left, *rights: any(check(left, right) for right in rights)
-
-
-def _truncate(value: str, length: int) -> str:
-    return value[:length]
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "json": _json,
-    "join": _join,
-    "index": _index,
-    "len": lambda value: len(value or ()),
-    "upper": lambda value: text(value).upper(),
-    "lower": lambda value: text(value).lower(),
-    "title": _table_title,
-    "split": lambda value, separator: text(value).split(separator),
-    "println": lambda *values: " ".join(map(text, values)) + "\n",
-    "print": lambda *values: "".join(map(text, values)),
-    "printf": _printf,
-    "pad": lambda value, before, after: " " * before + value + " " * after if value else value,
-    "truncate": _truncate,
-    "html": lambda value: text(value),  # noqa: PLW0108  text is defined below
-    "eq": _compare(lambda left, right: bool(left == right)),
-    "ne": lambda left, right: left != right,
-    "lt": lambda left, right: left < right,
-    "le": lambda left, right: left <= right,
-    "gt": lambda left, right: left > right,
-    "ge": lambda left, right: left >= right,
-    "not": lambda value: not truth(value),
-    "and": lambda *values: next((value for value in values if not truth(value)), values[-1]),
-    "or": lambda *values: next((value for value in values if truth(value)), values[-1]),
-}
-
-
-def truth(value: Any) -> bool:
-    return value is not MISSING and bool(value)
-
-
-def text(value: Any) -> str:
-    """How Go prints a value: maps as map[a:b], lists as [a b], null as <no value>."""
-    if value is MISSING:
-        return "<no value>"
-    if value is None:
-        return "<nil>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{text(item)}" for key, item in sorted(value.items())) + "]"
-    if isinstance(value, list | tuple):
-        return "[" + " ".join(text(item) for item in value) + "]"
-    return str(value)
-
-
-Node = tuple[str, Any]
+class _Continue(Exception):
+    pass
 
 
 class Template:
     """A parsed template. Raises TemplateError with Go's words."""
 
-    def __init__(self, source: str) -> None:
-        self._tokens = list(_pieces(source))
-        self._position = 0
-        self._nodes, ended = self._block(())
-        if ended:
-            raise TemplateError(f"template parsing error: template: :1: unexpected {{{{{ended}}}}}")
+    def __init__(self, source: str, *, name: str = "", prefix: str = "template parsing error: ") -> None:
+        self._source, self.name, self.prefix = source, name, prefix
+        self.so_far = ""  # what came before an error
+        try:
+            self.nodes, self.defined = parse(source, _NAMES)
+        except TemplateError as error:
+            told = error.message.removeprefix("template parsing error: template: ")
+            raise TemplateError(f"{prefix}template: {name}{told}") from None
 
-    def render(self, value: Any) -> str:
-        out: list[str] = []
-        _run(self._nodes, value, {"$": value}, out)
-        return "".join(out)
+    def render(self, value: Any, *, strict: bool = False, titles: bool = False) -> str:
+        """`strict`: a key that a map has not is an error. `titles`: a table's head, where functions change nothing.
 
-    def _block(self, ends: tuple[str, ...]) -> tuple[list[Node], str]:
-        nodes: list[Node] = []
-        while self._position < len(self._tokens):
-            kind, content = self._tokens[self._position]
-            self._position += 1
-            if kind == "text":
-                nodes.append(("text", content))
-                continue
-            word, _, rest = content.partition(" ")
-            if word in ("end", "else") and (ends or word == "end"):
-                return nodes, content
-            if word in ("if", "range", "with"):
-                nodes.append((word, self._control(word, rest)))
-            elif content.startswith("/*"):
-                continue
-            elif content:
-                nodes.append(("action", _parse_pipeline(content)))
-            else:
-                raise TemplateError("template parsing error: template: :1: missing value for command")
-        if ends:
-            raise TemplateError("template parsing error: template: :1: unexpected EOF")
-        return nodes, ""
+        Raises TemplateError.
+        """
+        run = _Run(self, value, strict=strict, titles=titles)
+        try:
+            run.walk(self.nodes, value)
+        except TemplateError:
+            self.so_far = "".join(run.out)
+            if not titles:
+                raise
+        return "".join(run.out)
 
-    def _control(self, word: str, condition: str) -> tuple[Any, list[Node], list[Node]]:
-        body, ended = self._block(("end", "else"))
-        otherwise: list[Node] = []
-        if ended.startswith("else if "):
-            otherwise = [("if", self._control("if", ended[8:]))]
-        elif ended == "else":
-            otherwise, ended = self._block(("end",))
-        return _parse_pipeline(condition), body, otherwise
+    def error(self, node: Node, told: str, shown: str = "") -> TemplateError:
+        """An error at a node, as Go tells it."""
+        before = self._source[: node.at]
+        line, column = 1 + before.count("\n"), len(before.rpartition("\n")[2].encode())
+        place = f'{self.name}:{line}:{column}: executing "{self.name}" at <{shown or node.text}>'
+        return TemplateError(f"{self.prefix}template: {place}: {told}")
 
 
-def _pieces(source: str) -> Iterator[tuple[str, str]]:
-    position, trim = 0, False
-    for match in _ACTION.finditer(source):
-        literal = source[position : match.start()]
-        if trim:
-            literal = literal.lstrip()
-        if match[1]:
-            literal = literal.rstrip()
-        if literal:
-            yield "text", literal
-        yield "action", match[2]
-        position, trim = match.end(), bool(match[3])
-    literal = source[position:]
-    if "{{" in literal:
-        raise TemplateError("template parsing error: template: :1: unclosed action")
-    if trim:
-        literal = literal.lstrip()
-    if literal:
-        yield "text", literal
-
-
-def _parse_pipeline(source: str) -> list[Any]:
-    """[variables, command, command, …]; a command is a list of operands."""
-    words, position = [], 0
-    while position < len(source.rstrip()):
-        match = _TOKEN.match(source, position)
-        if match is None:
-            raise TemplateError(
-                f"template parsing error: template: :1: unexpected {source[position:].strip()[:1]!r} in command"
-            )
-        words.append(match[1])
-        position = match.end()
-    variables: list[str] = []
-    for sign in (":=", "="):
-        if sign in words:
-            at = words.index(sign)
-            variables = [word[1:] for word in words[:at] if word != ","]
-            words = words[at + 1 :]
-            break
-    commands, rest = _commands(words)
-    if rest:
-        raise TemplateError("template parsing error: template: :1: unexpected right paren")
-    return [variables, *commands]
-
-
-def _commands(words: list[str]) -> tuple[list[list[Any]], list[str]]:
-    commands: list[list[Any]] = [[]]
-    while words:
-        word = words.pop(0)
-        if word == "|":
-            commands.append([])
-        elif word == ")":
-            return commands, [*words, ")"]
-        elif word == "(":
-            inner, words = _commands(words)
-            if not words or words.pop() != ")":
-                raise TemplateError("template parsing error: template: :1: unclosed left paren")
-            commands[-1].append(("pipeline", [[], *inner]))
-        else:
-            commands[-1].append(_operand(word))
-    if not commands[-1]:
-        raise TemplateError("template parsing error: template: :1: missing value for command")
-    return commands, []
-
-
-def _operand(word: str) -> Any:
-    if word[0] == '"':
-        return ("value", json.loads(word))
-    if word[0] in "`'":
-        return ("value", word[1:-1])
-    if word == ".":
-        return ("field", [])
-    if word[0] == ".":
-        return ("field", word[1:].split("."))
-    if word[0] == "$":
-        name, *fields = word[1:].split(".")
-        return ("variable", (name, fields))
-    if word.lstrip("-").isdigit():
-        return ("value", int(word))
-    if word in ("true", "false", "nil"):
-        return ("value", {"true": True, "false": False, "nil": None}[word])
-    if word not in FUNCTIONS:
-        raise TemplateError(f'template parsing error: template: :1: function "{word}" not defined')
-    return ("function", word)
-
-
-def _fields(value: Any, names: list[str]) -> Any:
-    for name in names:
-        if value is MISSING or value is None:
-            return MISSING
-        if not isinstance(value, dict):
-            raise TemplateError(f"template: :1: can't evaluate field {name} in type {type(value).__name__}")
-        value = value.get(name, MISSING)
-    return value
-
-
-def _evaluate(operand: Any, dot: Any, variables: dict[str, Any], arguments: list[Any]) -> Any:
-    kind, content = operand
-    if kind == "value":
-        return content
-    if kind == "field":
-        return _fields(dot, content)
-    if kind == "variable":
-        name, fields = content
-        return _fields(variables.get(name or "$", variables.get("$")), fields)
-    if kind == "pipeline":
-        return _pipeline(content, dot, variables)
+def parsed(source: str, *, name: str = "", prefix: str = "template parsing error: ") -> Template:
+    """A template where one that cannot be parsed is a wrong command line: status 64. Raises TemplateError."""
     try:
-        return FUNCTIONS[content](*arguments)
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise TemplateError(f"template: :1: error calling {content}: {error}") from error
+        return Template(source, name=name, prefix=prefix)
+    except TemplateError as error:
+        error.status = 64
+        raise
 
 
-def _pipeline(pipeline: list[Any], dot: Any, variables: dict[str, Any]) -> Any:
-    result: Any = None
-    for number, command in enumerate(pipeline[1:]):
-        first, *others = command
-        arguments = [_evaluate(one, dot, variables, []) for one in others]
-        if number:
-            arguments.append(result)
-        result = _evaluate(first, dot, variables, arguments)
-    return result
+class _Run:
+    def __init__(self, template: Template, value: Any, *, strict: bool, titles: bool) -> None:
+        self._template, self._strict, self._titles = template, strict, titles
+        self._variables: list[list[Any]] = [["$", value]]
+        self._depth = 0
+        self.out: list[str] = []
 
+    # --- statements ---
 
-def _run(nodes: list[Node], dot: Any, variables: dict[str, Any], out: list[str]) -> None:
-    for kind, content in nodes:
-        if kind == "text":
-            out.append(content)
-        elif kind == "action":
-            value = _pipeline(content, dot, variables)
-            if content[0]:
-                variables[content[0][0]] = value
+    def walk(self, nodes: Tree, dot: Any) -> None:
+        for node in nodes:
+            if node.kind == "text":
+                self.out.append(node.value)
+            elif node.kind == "action":
+                value = self._pipe(node.value, dot)
+                if not node.value.value[0]:
+                    self.out.append("<no value>" if value is MISSING else text(value))
+            elif node.kind == "range":
+                self._range(node, dot)
+            elif node.kind == "template":
+                self._call_template(node, dot)
+            elif node.kind == "break":
+                raise _Break
+            elif node.kind == "continue":
+                raise _Continue
             else:
-                out.append(text(value))
-        elif kind == "range":
-            _range(content, dot, variables, out)
+                self._branch(node, dot)
+
+    def _branch(self, node: Node, dot: Any) -> None:
+        pipe, body, otherwise = node.value
+        height = len(self._variables)
+        value = self._pipe(pipe, dot)
+        if truth(value):
+            self.walk(body, value if node.kind == "with" else dot)
         else:
-            pipeline, body, otherwise = content
-            value = _pipeline(pipeline, dot, variables)
-            inner = {**variables, **({pipeline[0][0]: value} if pipeline[0] else {})}
-            if truth(value):
-                _run(body, value if kind == "with" else dot, inner, out)
-            else:
-                _run(otherwise, dot, inner, out)
+            self.walk(otherwise, dot)
+        del self._variables[height:]
+
+    def _range(self, node: Node, dot: Any) -> None:
+        pipe, body, otherwise = node.value
+        names, declares, _ = pipe.value
+        height = len(self._variables)
+        value = self._pipe(pipe, dot, assign=False)
+        pairs = self._pairs(value, pipe)
+        try:
+            for key, item in pairs:
+                given = dict(zip(names, (key, item) if len(names) == 2 else (item,), strict=False))
+                for name, one in given.items():
+                    self._set(name, one, declares, pipe)
+                try:
+                    self.walk(body, item)
+                except _Continue:
+                    pass
+                del self._variables[height:]
+        except _Break:
+            pass
+        del self._variables[height:]
+        if not pairs:
+            self.walk(otherwise, dot)
+        del self._variables[height:]
+
+    def _pairs(self, value: Any, pipe: Node) -> list[tuple[Any, Any]]:
+        if value is MISSING or value is None:
+            return []
+        if isinstance(value, dict) and not isinstance(value, Struct):
+            return sorted(value.items())
+        if isinstance(value, int) and not isinstance(value, bool):
+            return [(number, number) for number in range(value)]
+        if isinstance(value, list | tuple):
+            return list(enumerate(value))
+        raise self._template.error(pipe, f"range can't iterate over {text(value)}")
+
+    def _call_template(self, node: Node, dot: Any) -> None:
+        name, pipe = node.value
+        shown = f"{{{{template {quoted(name)}{f' {pipe.text}' if pipe else ''}}}}}"
+        if name not in self._template.defined:
+            told = f'template "{name}" not defined'
+            raise self._template.error(node._replace(at=node.at + len("template ")), told, shown)
+        if self._depth >= _DEPTH:
+            raise self._template.error(node, f"exceeded maximum template depth ({_DEPTH})", shown)
+        value = self._pipe(pipe, dot) if pipe is not None else MISSING
+        outer, self._variables = self._variables, [["$", value]]
+        self._depth += 1
+        self.walk(self._template.defined[name], value)
+        self._depth -= 1
+        self._variables = outer
+
+    # --- values ---
+
+    def _set(self, name: str, value: Any, declares: bool, node: Node) -> None:
+        if declares:
+            self._variables.append([name, value])
+            return
+        for one in reversed(self._variables):
+            if one[0] == name:
+                one[1] = value
+                return
+        raise self._template.error(node, f"undefined variable: {name}")
+
+    def _pipe(self, pipe: Node, dot: Any, *, assign: bool = True) -> Any:
+        names, declares, commands = pipe.value
+        value: Any = None
+        final: tuple[Any, ...] = ()
+        for command in commands:
+            value = self._command(command, dot, final)
+            final = (value,)
+        if assign:
+            for name in names:
+                self._set(name, value, declares, commands[-1].value[0])
+        return value
+
+    def _command(self, command: Node, dot: Any, final: tuple[Any, ...]) -> Any:
+        first, *others = command.value
+        if first.kind == "word":
+            return self._function(command, first, others, dot, final)
+        if first.kind in ("field", "variable", "chain"):
+            return self._chain(first, others, dot, final)
+        if others or final:
+            raise self._template.error(first, f"can't give argument to non-function {_parenthesised(first)}")
+        if first.kind == "nil":
+            raise self._template.error(first, "nil is not a command")
+        return self._operand(first, dot)
+
+    def _operand(self, node: Node, dot: Any) -> Any:
+        if node.kind == "value":
+            return node.value
+        if node.kind == "dot":
+            return dot
+        if node.kind == "nil":
+            return None
+        if node.kind == "pipe":
+            return self._pipe(node, dot)
+        if node.kind == "word":
+            return self._function(node, node, [], dot, ())
+        return self._chain(node, [], dot, ())
+
+    def _chain(self, node: Node, others: list[Node], dot: Any, final: tuple[Any, ...]) -> Any:
+        if node.kind == "field":
+            receiver, names = dot, node.value
+        elif node.kind == "variable":
+            variable, names = node.value
+            receiver = next(one for one in reversed(self._variables) if one[0] == variable)[1]
+        else:
+            inner, names = node.value
+            receiver = self._operand(inner, dot)
+            node = _last_evaluated(inner)
+        if not names and (others or final):
+            raise self._template.error(node, f"can't give argument to non-function {node.text}")
+        for name in names[:-1]:
+            receiver = self._field(receiver, name, node, [])
+        if not names:
+            return receiver
+        given = [self._operand(one, dot) for one in others]
+        return self._field(receiver, names[-1], node, [*given, *final])
+
+    def _field(self, receiver: Any, name: str, node: Node, given: list[Any]) -> Any:
+        fail = self._template.error
+        if receiver is MISSING or receiver is None:
+            if receiver is None and not self._strict:
+                raise fail(node, f"nil data; no entry for key {quoted(name)}")
+            if self._strict:
+                raise fail(node, f"nil data; no entry for key {quoted(name)}")
+            return MISSING
+        if isinstance(receiver, Struct):
+            return self._struct_field(receiver, name, node, given)
+        if not isinstance(receiver, dict):
+            raise fail(node, f"can't evaluate field {name} in type {kind_of(receiver)}")
+        if given and not self._titles:
+            raise fail(node, f"{name} is not a method but has arguments")
+        if name not in receiver and self._strict:
+            raise fail(node, f"map has no entry for key {quoted(name)}")
+        return receiver.get(name, MISSING) if not given else _title_of_label(str(given[0]))
+
+    def _struct_field(self, receiver: Struct, name: str, node: Node, given: list[Any]) -> Any:
+        method = receiver.methods.get(name)
+        wanted = 0 if method is None else 1
+        if method is None and name not in receiver:
+            raise self._template.error(node, f"can't evaluate field {name} in type {receiver.kind}")
+        if len(given) != wanted:
+            if not receiver.marshals:
+                raise self._template.error(node, f"{name} has arguments but cannot be invoked as function")
+            told = f"wrong number of args for {name}: want {wanted} got {len(given)}"
+            raise self._template.error(node, told)
+        return receiver[name] if method is None else method(receiver, given[0])
+
+    # --- functions ---
+
+    def _function(self, command: Node, word: Node, others: list[Node], dot: Any, final: tuple[Any, ...]) -> Any:
+        name = word.value
+        function = FUNCTIONS[name]
+        count = len(others) + len(final)
+        low = len(function.takes) - function.rest
+        if count < low or (count > low and not function.rest):
+            least = "at least " if function.rest else ""
+            raise self._template.error(word, f"wrong number of args for {name}: want {least}{low} got {count}")
+        if name in ("and", "or"):
+            return self._until(name == "or", others, dot, final)
+        values = []
+        for number, node in enumerate(others):
+            values.append(self._argument(node, self._operand(node, dot), _takes(function, number)))
+        if final:
+            values.append(self._argument(word, final[0], _takes(function, len(others)), piped=True))
+        if self._titles and name in OVER_TITLES:
+            return values[0]
+        try:
+            return function.act(*values)
+        except FunctionError as error:
+            told = str(error)
+            if name == "call" and others:
+                told = told.replace("non-function", f"non-function {others[0].text}", 1)
+            raise self._template.error(command, f"error calling {name}: {told}") from None
+
+    def _until(self, wanted: bool, others: list[Node], dot: Any, final: tuple[Any, ...]) -> Any:
+        value: Any = None
+        for node in others:
+            value = self._operand(node, dot)
+            if truth(value) == wanted:
+                return value
+        return final[0] if final else value
+
+    def _argument(self, node: Node, value: Any, takes: str, *, piped: bool = False) -> Any:
+        expected = {"s": ("string", str), "i": ("int", int), "l": ("[]string", list)}.get(takes)
+        if expected is None or self._titles:
+            return value
+        name, kind = expected
+        plain = isinstance(value, kind) and not isinstance(value, bool | Number)
+        if plain and (takes != "l" or all(isinstance(one, str) for one in value)):
+            return value
+        if node.kind in ("value", "nil") and not piped:
+            word = {"s": "string", "i": "integer"}.get(takes)
+            if word is None:
+                raise self._template.error(node, f"can't handle {node.text} for arg of type []string")
+            raise self._template.error(node, f"expected {word}; found {node.text}")
+        if value is MISSING or value is None:
+            raise self._template.error(node, f"invalid value; expected {name}")
+        raise self._template.error(node, f"wrong type for value; expected {name}; got {kind_of(value)}")
 
 
-def _range(content: Any, dot: Any, variables: dict[str, Any], out: list[str]) -> None:
-    pipeline, body, otherwise = content
-    value = _pipeline(pipeline, dot, variables)
-    if not truth(value):
-        _run(otherwise, dot, variables, out)
-        return
-    pairs = sorted(value.items()) if isinstance(value, dict) else list(enumerate(value))
-    names = pipeline[0]
-    for key, item in pairs:
-        inner = dict(variables)
-        if len(names) == 2:
-            inner[names[0]], inner[names[1]] = key, item
-        elif names:
-            inner[names[0]] = item
-        _run(body, item, inner, out)
+def _takes(function: Function, number: int) -> str:
+    return function.takes[min(number, len(function.takes) - 1)]
+
+
+def _last_evaluated(node: Node) -> Node:
+    """The node that Go names when what came out of a pipeline has not the field."""
+    while node.kind == "pipe":
+        node = node.value[2][-1].value[0]
+    return node
+
+
+def _parenthesised(node: Node) -> str:
+    return f"({node.text})" if node.kind == "pipe" else node.text
+
+
+def _title_of_label(name: str) -> str:
+    """The head of a column of one label."""
+    return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
 
 
 def unescape(source: str) -> str:

@@ -346,7 +346,7 @@ class Monitor:
         try:
             send(self._connection, message, descriptors)
         except OSError:
-            self._disconnect()
+            pass  # it is gone; what it said before, as that this may go, is still to be read, and then its end
 
     def _hear(self) -> None:
         assert self._connection is not None

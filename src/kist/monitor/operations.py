@@ -105,6 +105,18 @@ class WriteControl(NamedTuple):
                 raise
 
 
+class WriteFirst(NamedTuple):
+    """The same setting under one name or another: [path, value], the first that this kernel has."""
+
+    choices: list[list[str]]
+
+    def describe(self) -> str:
+        return f"write {' or '.join(f'{value} to {path}' for path, value in self.choices)}"
+
+    def execute(self, context: Context) -> None:
+        cgroup.write_first(self.choices)
+
+
 class WriteControls(NamedTuple):
     """A control file of a cgroup that takes one line after the other."""
 
@@ -981,7 +993,7 @@ class Execute(NamedTuple):
 OPERATIONS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        MakeCgroup, WriteControl, WriteControls, AllowDevices, WriteIdMaps, MakeVeth, JoinCgroup, Unshare,
+        MakeCgroup, WriteControl, WriteControls, WriteFirst, AllowDevices, WriteIdMaps, MakeVeth, JoinCgroup, Unshare,
         JoinNamespace, AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback,
         IsolateMounts, MountRoot, MountInside, MountCgroups, BindInside, MakeDevice, MakeLink,
         MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,

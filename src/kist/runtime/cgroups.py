@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from kist.kernel.cgroup import Layout
-from kist.monitor.operations import AllowDevices, WriteControl, WriteControls
+from kist.monitor.operations import AllowDevices, WriteControl, WriteControls, WriteFirst
 from kist.runtime.oci import CPU, BlockIO, DeviceRule, Memory, Resources
 
-Write = WriteControl | WriteControls | AllowDevices
+Write = WriteControl | WriteControls | WriteFirst | AllowDevices
 
 
 def writes(layout: Layout, name: str, resources: Resources) -> list[Write]:
@@ -127,8 +127,6 @@ def _v2(layout: Layout, name: str, resources: Resources) -> list[Write]:
     if resources.pids is not None:
         values.append(("pids.max", resources.pids.limit if resources.pids.limit > 0 else "max"))
     block = resources.block_io or BlockIO()
-    if block.weight:
-        values.append(("io.bfq.weight", block.weight))
     for key, devices in (
         ("rbps", block.throttle_read_bps_device),
         ("wbps", block.throttle_write_bps_device),
@@ -139,10 +137,29 @@ def _v2(layout: Layout, name: str, resources: Resources) -> list[Write]:
     values += [(f"hugetlb.{page.page_size}.max", page.limit) for page in resources.hugepage_limits]
     values += list(resources.unified.items())
     found: list[Write] = [WriteControl(f"{directory}/{file}", str(value)) for file, value in values]
+    found += _weights_v2(directory, block)
     if any(not rule.allow for rule in resources.devices):
         rules: list[list[Any]] = [_numbers(rule) for rule in resources.devices]
         found.append(AllowDevices(directory, rules))
     return found
+
+
+def _weights_v2(directory: str, block: BlockIO) -> list[WriteFirst]:
+    """Weights are BFQ's or those of the io controller itself, whichever there is (cgroup-v2.rst, bfq-iosched.rst)."""
+    weights = [("default ", block.weight)] if block.weight else []
+    weights += [(f"{one.major}:{one.minor} ", one.weight) for one in block.weight_device]
+    return [
+        WriteFirst([
+            [f"{directory}/io.bfq.weight", f"{device}{weight}"],
+            [f"{directory}/io.weight", f"{device}{io_weight(weight)}"],
+        ])
+        for device, weight in weights
+    ]  # fmt: skip
+
+
+def io_weight(weight: int) -> int:
+    """blkio.weight (10 to 1000) as io.weight (1 to 10000)."""
+    return 1 + (weight - 10) * 9999 // 990
 
 
 def _numbers(rule: DeviceRule) -> list[Any]:

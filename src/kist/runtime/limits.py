@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from kist.kernel import cgroup
 from kist.kernel.cgroup import Layout
-from kist.monitor.operations import WriteControl
+from kist.monitor.operations import WriteControl, WriteFirst
 from kist.runtime import cgroups
 from kist.runtime.oci import Resources
 
@@ -15,7 +15,11 @@ _LIMIT, _WITH_SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 
 def apply(layout: Layout, name: str, resources: Resources) -> None:
     """Writes what the resources say; device rules are left as they are. Raises OSError that names file and value."""
-    writes = [one for one in cgroups.writes(layout, name, resources) if isinstance(one, WriteControl)]
+    asked = cgroups.writes(layout, name, resources)
+    for choice in asked:
+        if isinstance(choice, WriteFirst):
+            cgroup.write_first(choice.choices)
+    writes = [one for one in asked if isinstance(one, WriteControl)]
     for one in in_order(writes, cgroup.read(f"{layout.path('memory', name)}/{_WITH_SWAP}")):
         cgroup.write(one.path, one.value)
 

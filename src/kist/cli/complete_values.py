@@ -1,0 +1,336 @@
+"""What options and arguments may be, for completion: fixed words, or the name of a source in `complete`.
+
+An option of one name takes the same values in every command. A source is a string (`containers`, `files`, …), "" is
+nothing known; words that end in `=`, `:` or `-` are beginnings.
+"""
+
+from __future__ import annotations
+
+import re
+
+Source = str | tuple[str, ...]
+
+SIGNALS = (
+    "ABRT",
+    "ALRM",
+    "BUS",
+    "CHLD",
+    "CLD",
+    "CONT",
+    "FPE",
+    "HUP",
+    "ILL",
+    "INT",
+    "IO",
+    "IOT",
+    "KILL",
+    "PIPE",
+    "POLL",
+    "PROF",
+    "PWR",
+    "QUIT",
+    *("RTMAX" if not n else f"RTMAX-{n}" for n in range(15)),
+    *("RTMIN" if not n else f"RTMIN+{n}" for n in range(16)),
+    "SEGV",
+    "STKFLT",
+    "STOP",
+    "SYS",
+    "TERM",
+    "TRAP",
+    "TSTP",
+    "TTIN",
+    "TTOU",
+    "URG",
+    "USR1",
+    "USR2",
+    "VTALRM",
+    "WINCH",
+    "XCPU",
+    "XFSZ",
+)
+CAPABILITIES = (
+    "ALL",
+    *(
+        f"CAP_{name}"
+        for name in (
+            "AUDIT_CONTROL",
+            "AUDIT_READ",
+            "AUDIT_WRITE",
+            "BLOCK_SUSPEND",
+            "BPF",
+            "CHECKPOINT_RESTORE",
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "DAC_READ_SEARCH",
+            "FOWNER",
+            "FSETID",
+            "IPC_LOCK",
+            "IPC_OWNER",
+            "KILL",
+            "LEASE",
+            "LINUX_IMMUTABLE",
+            "MAC_ADMIN",
+            "MAC_OVERRIDE",
+            "MKNOD",
+            "NET_ADMIN",
+            "NET_BIND_SERVICE",
+            "NET_BROADCAST",
+            "NET_RAW",
+            "PERFMON",
+            "SETFCAP",
+            "SETGID",
+            "SETPCAP",
+            "SETUID",
+            "SYSLOG",
+            "SYS_ADMIN",
+            "SYS_BOOT",
+            "SYS_CHROOT",
+            "SYS_MODULE",
+            "SYS_NICE",
+            "SYS_PACCT",
+            "SYS_PTRACE",
+            "SYS_RAWIO",
+            "SYS_RESOURCE",
+            "SYS_TIME",
+            "SYS_TTY_CONFIG",
+            "WAKE_ALARM",
+        )
+    ),
+)
+_HOST = ("host",)
+
+OPTIONS: dict[str, Source] = {
+    "attach": ("stderr", "stdin", "stdout"),
+    "cap-add": CAPABILITIES,
+    "cap-drop": CAPABILITIES,
+    "cgroupns": ("host", "private"),
+    "cidfile": "files",
+    "config": "files",
+    "context": "contexts",
+    "detach-keys": ("ctrl-",),
+    "device": "files",
+    "driver": "volume drivers",
+    "env": "environment",
+    "env-file": "files",
+    "from": "contexts",
+    "health-on-failure": ("none", "kill", "restart", "stop"),
+    "host": ("unix://", "tcp://", "ssh://"),
+    "input": "files",
+    "ipc": ("container:", "host", "none", "private", "shareable"),
+    "label-file": "files",
+    "link": "links",
+    "log-driver": "log drivers",
+    "log-level": ("debug", "info", "warn", "error", "fatal"),
+    "log-opt": (
+        "compress=",
+        "env=",
+        "env-regex=",
+        "labels=",
+        "max-buffer-size=",
+        "max-file=",
+        "max-size=",
+        "mode=",
+        "tag=",
+    ),
+    "mount": ("type=bind,", "type=volume,", "type=tmpfs,", "type=image,"),
+    "net": "networks",
+    "network": "networks",
+    "output": "files",
+    "pid": ("container:", "host"),
+    "platform": (
+        "linux/386",
+        "linux/amd64",
+        "linux/arm",
+        "linux/arm/v5",
+        "linux/arm/v6",
+        "linux/arm/v7",
+        "linux/arm64",
+        "linux/arm64/v8",
+        "linux/ppc64le",
+        "linux/s390x",
+        "linux/riscv64",
+    ),
+    "pull": ("always", "missing", "never"),
+    "restart": ("no", "always", "on-failure", "unless-stopped"),
+    "runtime": "runtimes",
+    "security-opt": ("apparmor=", "label=", "no-new-privileges", "seccomp=", "systempaths=unconfined"),
+    "signal": SIGNALS,
+    "stop-signal": SIGNALS,
+    "storage-opt": ("size=",),
+    "sysctl": ("net.", "kernel.", "fs.mqueue."),
+    "tlscacert": "files",
+    "tlscert": "files",
+    "tlskey": "files",
+    "type": ("container", "image", "network", "volume"),
+    "ulimit": tuple(
+        f"{name}="
+        for name in (
+            "core",
+            "cpu",
+            "data",
+            "fsize",
+            "locks",
+            "memlock",
+            "msgqueue",
+            "nice",
+            "nofile",
+            "nproc",
+            "rss",
+            "rtprio",
+            "rttime",
+            "sigpending",
+            "stack",
+        )
+    ),
+    "userns": _HOST,
+    "uts": _HOST,
+    "volume": "files",
+    "volume-driver": "volume drivers",
+    "volumes-from": "containers",
+}
+
+_WITH_RAW = ("ps", "container ls", "images", "image ls", "volume ls", "network ls", "system df")
+_WITH_TABLE = ("history", "image history", "context ls", "stats", "container stats", "search")
+_FORMATS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_WITH_RAW, ("json", "raw", "table")),
+    **dict.fromkeys(_WITH_TABLE, ("json", "table")),
+}
+
+_PS = (
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+)
+_IMAGES = ("before", "dangling", "label", "reference", "since", "until")
+_EVENTS = ("container", "daemon", "event", "image", "label", "network", "scope", "type", "volume")
+_PRUNED = ("label", "label!", "until")
+FILTERS: dict[str, tuple[str, ...]] = {
+    "ps": _PS,
+    "container ls": _PS,
+    "images": _IMAGES,
+    "image ls": _IMAGES,
+    "events": _EVENTS,
+    "system events": _EVENTS,
+    "network ls": ("dangling", "driver", "id", "label", "name", "scope", "type"),
+    "volume ls": ("dangling", "driver", "label", "name"),
+    "container prune": _PRUNED,
+    "image prune": _PRUNED,
+    "network prune": _PRUNED,
+    "system prune": _PRUNED,
+    "volume prune": ("all", "label", "label!"),
+}
+_YES_OR_NO = ("true", "false")
+FILTER_VALUES: dict[str, Source] = {
+    "all": _YES_OR_NO,
+    "ancestor": "images",
+    "before": "containers",
+    "container": "containers",
+    "dangling": _YES_OR_NO,
+    "driver": ("bridge", "host", "local", "null"),
+    "event": (
+        "attach",
+        "commit",
+        "connect",
+        "copy",
+        "create",
+        "delete",
+        "destroy",
+        "detach",
+        "die",
+        "disconnect",
+        "exec_create",
+        "exec_detach",
+        "exec_die",
+        "exec_start",
+        "export",
+        "health_status",
+        "import",
+        "kill",
+        "load",
+        "mount",
+        "oom",
+        "pause",
+        "prune",
+        "pull",
+        "push",
+        "reload",
+        "remove",
+        "rename",
+        "resize",
+        "restart",
+        "save",
+        "start",
+        "stop",
+        "tag",
+        "top",
+        "unmount",
+        "unpause",
+        "untag",
+        "update",
+    ),
+    "health": ("healthy", "none", "starting", "unhealthy"),
+    "id": "containers",
+    "image": "images",
+    "is-task": _YES_OR_NO,
+    "name": "",
+    "network": "networks",
+    "reference": "images",
+    "scope": ("local", "swarm"),
+    "since": "containers",
+    "status": ("created", "dead", "exited", "paused", "removing", "restarting", "running"),
+    "type": ("container", "daemon", "image", "network", "volume"),
+    "volume": "volumes",
+}
+
+# What a command wants of the containers that it names; the others take any.
+_STATES = {
+    **dict.fromkeys(("attach", "exec", "port", "top", "commit", "stats"), "active"),
+    **dict.fromkeys(("stop", "kill", "wait"), "active"),
+    "pause": "unpaused",
+    "unpause": "paused",
+    "start": "stopped",
+    "rm": "stopped",
+}
+_ARGUMENTS: dict[str, Source] = {
+    "IMAGE": "images",
+    "SOURCE_IMAGE": "images",
+    "REPOSITORY": "images",
+    "VOLUME": "volumes",
+    "NETWORK": "networks",
+    "CONTEXT": "contexts",
+    "NAME": "objects",
+    "file": "files",
+    "FILE": "files",
+}
+
+
+def of(option: str, path: tuple[str, ...]) -> Source:
+    """The values of an option in the command of that path."""
+    if option == "format":
+        return _FORMATS.get(" ".join(path), ("json",))
+    if option == "driver" and path[:1] == ("network",):
+        return ("bridge", "host", "null")
+    return OPTIONS.get(option, "")
+
+
+def argument(name: str, path: tuple[str, ...]) -> str:
+    """The source for an argument as the usage names it: `CONTAINER`, `SOURCE_IMAGE[:TAG]`, `file|URL|-`."""
+    if name.startswith("CONTAINER:"):
+        return "files"
+    bare = re.split(r"[\[|:.]", name, maxsplit=1)[0]
+    if path[-1:] in (("create",), ("import",)) and bare in ("VOLUME", "CONTEXT", "NETWORK", "REPOSITORY"):
+        return ""  # a new name
+    if bare == "CONTAINER":
+        return _STATES.get(path[-1], "containers") if path else "containers"
+    return str(_ARGUMENTS.get(bare, ""))
