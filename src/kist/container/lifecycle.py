@@ -16,6 +16,7 @@ from kist.container.errors import UNKNOWN, start_error
 from kist.container.launching import prepare, tell_parents
 from kist.container.machine import ExecState, Machine
 from kist.container.packing import Packing
+from kist.container.pausing import resume
 from kist.container.release import answer_pending, answer_waiter, release_monitor, release_network
 from kist.container.removal import Removal
 from kist.container.restarting import Restarts
@@ -247,6 +248,8 @@ class Lifecycle:
 
     def on_adopted(self, machine: Machine, greeting: Message) -> None:
         """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
+        if machine.state.paused_briefly:
+            resume(self._engine, machine)
         state = msgspec.structs.replace(
             machine.state,
             status="paused" if cgroup.frozen(self._engine.layout, self._engine.cgroup(machine)) else "running",

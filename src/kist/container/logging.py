@@ -12,7 +12,7 @@ from kist.container.loginfo import extra_attributes, tag_of
 from kist.container.machine import Machine
 from kist.model.config import LogConfig
 from kist.model.container import ContainerRecord
-from kist.model.errors import InvalidParameter, NotSupported
+from kist.model.errors import InvalidParameter, KistError, NotSupported
 from kist.model.number import is_number
 from kist.runtime.launch import LogSetup
 from kist.shipper import drivers, values
@@ -180,7 +180,7 @@ def _worded(key: str, text: str, parse: Callable[[str], int]) -> int:
 
 
 def log_setup(machine: Machine, path: str) -> LogSetup:
-    """What the monitor is told. `path`: of the log."""
+    """What the monitor is told. `path`: of the log. Raises KistError."""
     config = machine.record.host_config.log_config or LogConfig("json-file")
     options = config.config or {}
     if config.type == "none":
@@ -188,9 +188,13 @@ def log_setup(machine: Machine, path: str) -> LogSetup:
     if ships(machine.record):
         return _spool_setup(config.type, options, path)
     size, files, compress = _limits(config.type or "json-file", options)
-    attrs = extra_attributes(machine.record, options)
-    if options.get("tag"):
-        attrs["tag"] = tag_of(machine.record, options["tag"])
+    try:
+        attrs = extra_attributes(machine.record, options)
+        if options.get("tag"):
+            attrs["tag"] = tag_of(machine.record, options["tag"])
+    except ValueError as error:
+        told = f"failed to create task for container: failed to initialize logging driver: {error}"
+        raise KistError(told) from error
     return LogSetup(path, size, files, attrs or None, compress)
 
 
