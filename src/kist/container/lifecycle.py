@@ -102,7 +102,10 @@ class Lifecycle:
                 raise KistError(f"cannot prepare the container: {error}") from error
             machine.started = asyncio.get_running_loop().create_future()
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
-            machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
+            networks = engine.networks.identified(machine.record.networks, machine.record.host_config.network_mode)
+            machine.record = msgspec.structs.replace(
+                machine.record, endpoints=endpoints, ports=ports, networks=networks
+            )
             engine.index.save(machine, machine.record)
             begin = foreign.launch if launch.foreign is not None else plan.launch
             start = begin(launch, engine.layout)

@@ -290,6 +290,7 @@ class Daemon:
         checkpoints.add_to(router)
         ContainerRoutes(
             containers,
+            self.engine.images,
             self._create,
             self._logs,
             self._pruned,
