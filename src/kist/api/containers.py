@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from kist.api import compat, render, selection
 from kist.api.app import body, flag, integer, json_body, json_response, uint32
@@ -24,7 +25,14 @@ from kist.model.errors import InvalidParameter, KistError
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
-from kist.wire.containers import ContainerCreated, ContainersPruned, ContainerUpdated, ContainerWaited, Processes
+from kist.wire.containers import (
+    ContainerCreated,
+    ContainersPruned,
+    ContainerUpdated,
+    ContainerWaited,
+    ExitError,
+    Processes,
+)
 
 _CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 
@@ -66,7 +74,7 @@ class Containers(Protocol):
     async def prune(self, names: list[str]) -> tuple[list[str], int]: ...
     def resize(self, name: str, height: int, width: int) -> None: ...
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]: ...
-    def wait_now(self, name: str, condition: str) -> int | None: ...
+    def wait_now(self, name: str, condition: str) -> tuple[int, str] | None: ...
     def wait(self, name: str, descriptor: int, removed: bool) -> None: ...
     def check_keys(self, keys: str) -> None: ...
     def check_attachable(self, name: str) -> bool: ...
@@ -278,9 +286,10 @@ class ContainerRoutes:
         if condition not in _CONDITIONS:
             raise InvalidParameter(f'invalid condition: "{condition}"')
         name = request.parameters["name"]
-        code = self._containers.wait_now(name, condition)
-        if code is not None:
-            return json_response(ContainerWaited(status_code=code))
+        over = self._containers.wait_now(name, condition)
+        if over is not None:
+            code, error = over
+            return json_response(ContainerWaited(status_code=code, error=ExitError(message=error) if error else UNSET))
         record = self._containers.get(name)
         head = {"Content-Type": "application/json", "Transfer-Encoding": "chunked", "Connection": "close"}
         taken = await request.hijack(request.head(200, head))

@@ -117,7 +117,7 @@ class Lifecycle:
                 lambda handle: self.lost(machine, handle),
             )
         except BaseException as error:
-            self._answer_failed(waiters, UNKNOWN)
+            self._answer_failed(machine, waiters, UNKNOWN)
             for client in clients:
                 os.close(client.descriptor)
             self._failed(machine, error.message if isinstance(error, KistError) else str(error), UNKNOWN)
@@ -136,9 +136,13 @@ class Lifecycle:
         engine.emit(machine, "start")
 
     @staticmethod
-    def _answer_failed(waiters: list[WaitClient], code: int) -> None:
+    def _answer_failed(machine: Machine, waiters: list[WaitClient], code: int) -> None:
+        """Who waits for the end is told that there is none; who waits for the removal waits on."""
         for waiter in waiters:
-            answer_waiter(waiter, code)
+            if waiter.removed:
+                machine.pending_waiters.append(waiter)
+            else:
+                answer_waiter(waiter, code)
 
     def _failed(self, machine: Machine, message: str, code: int) -> None:
         """Nothing runs: everything is as before the start, but what went wrong is recorded."""
