@@ -14,6 +14,7 @@ import msgspec
 from kist.container import health, restarting
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
+from kist.container.exitfile import read_exit
 from kist.container.launching import forget_link, prepare, tell_parents
 from kist.container.machine import ExecState, Machine
 from kist.container.names import check_name
@@ -336,7 +337,10 @@ class Lifecycle:
             shutil.rmtree(self._engine.run_dir(machine), ignore_errors=True)
 
     def lost(self, machine: Machine, handle: MonitorHandle) -> None:
-        """The connection ended. Without an exit before, the monitor died, and its container must not go on alone."""
+        """The connection ended. Without an exit before, the monitor died, and its container must not go on alone.
+
+        It may have died between writing the exit down and telling it.
+        """
         if machine.handle is not handle:
             return
         machine.handle = None
@@ -347,18 +351,19 @@ class Lifecycle:
             )
             return
         if machine.state.alive:
-            self.monitor_died(machine)
+            self.monitor_died(machine, read_exit(self._engine, machine))
 
     def of_earlier_boot(self, machine: Machine) -> bool:
         """Whether the machine went down since the start; the exec root, on a tmpfs, tells it too."""
         return machine.state.boot_id != self._boot_id or not os.path.isdir(self._engine.run_dir(machine))
 
-    def monitor_died(self, machine: Machine, code: int = 137, *, for_good: bool = False) -> None:
-        """Kills what is left of the container and records its end."""
+    def monitor_died(self, machine: Machine, exited: Message | None = None, *, for_good: bool = False) -> None:
+        """Kills what is left of the container and records its end: `exited`, or else that of being killed now."""
         self._kill_rest(machine)
         machine.pending_waiters += machine.handed_over  # it cannot answer them any more
         machine.handed_over = []
-        self.on_exited(machine, {"code": code, "finished_at": time.time_ns(), "oom": False}, for_good=for_good)
+        killed = {"code": 137, "finished_at": time.time_ns(), "oom": False}
+        self.on_exited(machine, exited or killed, for_good=for_good)
 
     def _kill_rest(self, machine: Machine) -> None:
         name = self._engine.cgroup(machine)
