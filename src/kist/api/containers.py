@@ -15,7 +15,7 @@ from msgspec import UNSET
 from kist.api import compat, render, selection
 from kist.api.app import body, flag, integer, json_body, json_response, uint32
 from kist.api.filters import match_labels, parse_filters
-from kist.api.times import parse_limit, parse_timestamp
+from kist.api.times import parse_prune_limit, parse_timestamp
 from kist.api.usage import measured
 from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
@@ -254,16 +254,16 @@ class ContainerRoutes:
     async def update(self, request: Request) -> Response:
         asked = compat.update(request, await body(request, HostConfig, "container.UpdateConfig"))
         warnings = await self._containers.update(request.parameters["name"], asked)
-        return json_response(ContainerUpdated(warnings=list(warnings)))
+        return json_response(ContainerUpdated(warnings=list(warnings) or None))
 
     async def prune(self, request: Request) -> Response:
         filters = parse_filters(request, frozenset({"label", "label!", "until"}))
-        limits = [parse_limit(value) for value in filters.get("until", ())]
+        limit = parse_prune_limit(filters.get("until", []))
         names = [
             one.id
             for one in self._containers.all()
             if not one.state.running
-            and not any(nanoseconds(one.created) > limit for limit in limits)
+            and (limit is None or nanoseconds(one.created) <= limit)
             and match_labels(filters, one.config.labels)
             and not ("label!" in filters and match_labels(filters, one.config.labels, "label!"))
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any, NamedTuple
 
 from kist.model.errors import KistError
@@ -156,7 +155,8 @@ class _Parser:
         self._loops = 0
         self.defined: dict[str, Tree] = {}
         self._next: Token | None = None
-        self._stream: Iterator[Token] = _tokens(source, self._fail)
+        self._stream = _tokens(source, self._fail)
+        self._returned: list[Token] = []  # taken from the stream and put back
 
     def _fail(self, text: str, at: int | None = None) -> None:
         if at is None:
@@ -168,7 +168,7 @@ class _Parser:
 
     def _peek(self) -> Token:
         if self._next is None:
-            self._next = next(self._stream)
+            self._next = self._returned.pop(0) if self._returned else next(self._stream)
         return self._next
 
     def _take(self) -> Token:
@@ -335,11 +335,8 @@ class _Parser:
         return [], False
 
     def _put_back(self, read: list[Token]) -> None:
-        if not read:
-            return
-        following = [] if self._next is None else [self._next]
+        self._returned[:0] = read if self._next is None else [*read, self._next]
         self._next = None
-        self._stream = chain(read, following, self._stream)
 
     def _check_pipeline(self, commands: list[Node], where: str, token: Token) -> None:
         if not commands:
