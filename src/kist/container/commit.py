@@ -52,7 +52,7 @@ async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> st
         engine.emit(machine, "commit", **told)
         return str(image.id)
     finally:
-        if paused:
+        if paused and machine.state.paused_briefly:  # nobody else took the pause over
             with suppress(KistError):  # it ended meanwhile, or somebody else let it go on
                 await pausing.unpause(engine, machine)
 
@@ -60,7 +60,7 @@ async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> st
 async def _pause(engine: Engine, machine: Machine) -> bool:
     """False when it has just ended: then nothing changes its files either."""
     try:
-        await pausing.pause(engine, machine)
+        await pausing.pause(engine, machine, briefly=True)
     except Conflict:
         if machine.state.alive:
             raise

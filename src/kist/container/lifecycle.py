@@ -13,9 +13,11 @@ from kist.container import health, restarting
 from kist.container.ending import Ending
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
+from kist.container.exitfile import read_exit
 from kist.container.launching import prepare, tell_parents
 from kist.container.machine import ExecState, Machine
 from kist.container.packing import Packing
+from kist.container.pausing import resume
 from kist.container.release import answer_pending, answer_waiter, release_monitor, release_network
 from kist.container.removal import Removal
 from kist.container.restarting import Restarts
@@ -104,7 +106,10 @@ class Lifecycle:
                 raise KistError(f"cannot prepare the container: {error}") from error
             machine.started = asyncio.get_running_loop().create_future()
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
-            machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
+            networks = engine.networks.identified(machine.record.networks, machine.record.host_config.network_mode)
+            machine.record = msgspec.structs.replace(
+                machine.record, endpoints=endpoints, ports=ports, networks=networks
+            )
             engine.index.save(machine, machine.record)
             if launch.foreign is not None:
                 start = foreign.launch(launch, engine.layout)
@@ -120,7 +125,7 @@ class Lifecycle:
                 lambda handle: self.lost(machine, handle),
             )
         except BaseException as error:
-            self._answer_failed(waiters, UNKNOWN)
+            self._answer_failed(machine, waiters, UNKNOWN)
             for client in clients:
                 os.close(client.descriptor)
             self._failed(machine, error.message if isinstance(error, KistError) else str(error), UNKNOWN)
@@ -139,9 +144,13 @@ class Lifecycle:
         engine.emit(machine, "start")
 
     @staticmethod
-    def _answer_failed(waiters: list[WaitClient], code: int) -> None:
+    def _answer_failed(machine: Machine, waiters: list[WaitClient], code: int) -> None:
+        """Who waits for the end is told that there is none; who waits for the removal waits on."""
         for waiter in waiters:
-            answer_waiter(waiter, code)
+            if waiter.removed:
+                machine.pending_waiters.append(waiter)
+            else:
+                answer_waiter(waiter, code)
 
     def _failed(self, machine: Machine, message: str, code: int) -> None:
         """Nothing runs: everything is as before the start, but what went wrong is recorded."""
@@ -247,6 +256,8 @@ class Lifecycle:
 
     def on_adopted(self, machine: Machine, greeting: Message) -> None:
         """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
+        if machine.state.paused_briefly:
+            resume(self._engine, machine)
         state = msgspec.structs.replace(
             machine.state,
             status="paused" if cgroup.frozen(self._engine.layout, self._engine.cgroup(machine)) else "running",
@@ -327,7 +338,10 @@ class Lifecycle:
             release_monitor(self._engine, machine, removed=False)
 
     def lost(self, machine: Machine, handle: MonitorHandle) -> None:
-        """The connection ended. Without an exit before, the monitor died, and its container must not go on alone."""
+        """The connection ended. Without an exit before, the monitor died, and its container must not go on alone.
+
+        It may have died between writing the exit down and telling it.
+        """
         if machine.handle is not handle:
             return
         machine.handle = None
@@ -339,18 +353,19 @@ class Lifecycle:
             )
             return
         if machine.state.alive:
-            self.monitor_died(machine)
+            self.monitor_died(machine, read_exit(self._engine, machine))
 
     def of_earlier_boot(self, machine: Machine) -> bool:
         """Whether the machine went down since the start; the exec root, on a tmpfs, tells it too."""
         return machine.state.boot_id != self._boot_id or not os.path.isdir(self._engine.run_dir(machine))
 
-    def monitor_died(self, machine: Machine, code: int = 137, *, for_good: bool = False) -> None:
-        """Kills what is left of the container and records its end."""
+    def monitor_died(self, machine: Machine, exited: Message | None = None, *, for_good: bool = False) -> None:
+        """Kills what is left of the container and records its end: `exited`, or else that of being killed now."""
         self._kill_rest(machine)
         machine.pending_waiters += machine.handed_over  # it cannot answer them any more
         machine.handed_over = []
-        self.on_exited(machine, {"code": code, "finished_at": time.time_ns(), "oom": False}, for_good=for_good)
+        killed = {"code": 137, "finished_at": time.time_ns(), "oom": False}
+        self.on_exited(machine, exited or killed, for_good=for_good)
 
     def _kill_rest(self, machine: Machine) -> None:
         name = self._engine.cgroup(machine)

@@ -158,12 +158,12 @@ class ContainerService:
     def logs(self, name: str, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
         return read_logs(self._engine, self._find(name), options, follow)
 
-    def wait_now(self, name: str, condition: str) -> int | None:
-        """The exit code when there is nothing to wait for."""
-        machine = self._find(name)
-        if condition == "not-running" and not machine.state.running:
-            return machine.state.exit_code
-        return None
+    def wait_now(self, name: str, condition: str) -> tuple[int, str] | None:
+        """Exit code, and why it could not be started, when there is nothing to wait for."""
+        state = self._find(name).state
+        if condition != "not-running" or state.running:
+            return None
+        return state.exit_code, state.error if state.status == "created" else ""
 
     def wait(self, name: str, descriptor: int, removed: bool) -> None:
         """Takes over a connection whose head was sent; it is answered at the end, or at the removal."""

@@ -289,6 +289,7 @@ class Daemon:
         CheckpointRoutes(containers, experimental=experimental).add_to(router)  # before names that may have slashes
         ContainerRoutes(
             containers,
+            self.engine.images,
             self._create,
             self._logs,
             self._pruned,
