@@ -155,8 +155,11 @@ def uint32(request: Request, name: str, what: str) -> int:
 def integer(request: Request, name: str) -> int | None:
     """Raises InvalidParameter with Go's text."""
     value = request.query.get(name, "")
-    if not value:
-        return None
+    return atoi(value) if value else None
+
+
+def atoi(value: str) -> int:
+    """Raises InvalidParameter with Go's text."""
     if not _INTEGER.match(value):
         raise errors.InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax')
     if len(value) > 20 or not -(1 << 63) <= int(value) < 1 << 63:

@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
+from urllib.parse import quote_plus
 
 import msgspec
 
@@ -193,7 +194,7 @@ def _padded(stamp: bytes) -> bytes:
 
 def _details(attrs: bytes | None) -> bytes:
     values = msgspec.json.decode(attrs or b"{}", type=dict[str, str])
-    return ",".join(f"{key}={value}" for key, value in sorted(values.items())).encode()
+    return ",".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in sorted(values.items())).encode()
 
 
 class LogReader:

@@ -68,7 +68,7 @@ def url(text: str) -> SplitResult:
         found = urlsplit(text)
         found.port  # noqa: B018  read for what it raises
     except ValueError as error:
-        raise ValueError(f'parse "{text}": {_go_reason(text, str(error))}') from error
+        raise ValueError(_go_reason(text, str(error))) from error
     if ":" in text and not found.scheme:
         raise ValueError(f'parse "{text}": {_no_scheme(text)}')
     return found
@@ -82,4 +82,9 @@ def _no_scheme(text: str) -> str:
 
 def _go_reason(text: str, reason: str) -> str:
     match = re.search(r":([^:/\]]*)$", text)
-    return f'invalid port ":{match[1]}" after host' if match and "ort" in reason else reason
+    if match is None or "ort" not in reason:
+        return f'parse "{text}": {reason}'
+    port = match[1]
+    if port.isascii() and port.isdecimal():
+        return f'invalid port: strconv.ParseUint: parsing "{port}": value out of range'
+    return f'parse "{text}": invalid port ":{port}" after host'
