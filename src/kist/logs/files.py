@@ -71,17 +71,27 @@ class LogFile:
         status = os.fstat(descriptor)
         self.device, self.inode, self.modified = status.st_dev, status.st_ino, status.st_mtime_ns
         self.origin = _origin(descriptor) if packed else self.inode
+        self.limit: int | None = None  # what comes behind that is not read
         self._inflate = isal_zlib.decompressobj(wbits=31)
         self._ahead = b""
 
     def read(self) -> bytes:
         """The next bytes; b"" when there are none now."""
         if not self.packed:
-            return os.read(self.descriptor, CHUNK)
+            return os.read(self.descriptor, self._at_once())
         if self._ahead:
             data, self._ahead = self._ahead, b""
             return data
         return self._unpack()
+
+    def _at_once(self) -> int:
+        return CHUNK if self.limit is None else min(CHUNK, self.size - os.lseek(self.descriptor, 0, os.SEEK_CUR))
+
+    @property
+    def size(self) -> int:
+        """Of a plain file, as far as it is read."""
+        present = os.fstat(self.descriptor).st_size
+        return present if self.limit is None else min(present, self.limit)
 
     def _unpack(self) -> bytes:
         rest = b""
@@ -170,10 +180,18 @@ def oldest(path: str) -> int:
 
 
 class LogChain:
-    """The files of a log from one place on, to the end of the newest, and on as the log grows."""
+    """The files of a log from one place on, to the end of the newest, and on as the log grows. Without `follow` to the
+    end that it has now: a container that goes on writing would never let a reader come to another.
+    """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, follow: bool = True) -> None:
         self._path = path
+        self._end: LogFile | None = None
+        self._ends = not follow
+        if not follow:
+            self._end = next(iter(open_files(path)), None)
+            if self._end is not None:
+                self._end.limit = self._end.size
         self.file: LogFile | None = None
         self._next: LogFile | None = None
 
@@ -188,6 +206,8 @@ class LogChain:
 
     def go_on(self) -> bool:
         """At the end of a file: whether there may be more, in it or in the next newer one."""
+        if self._ends and self._at_end():
+            return False
         if self._next is not None:
             self.use(self._next)
             self._next = None
@@ -209,6 +229,20 @@ class LogChain:
     def _was_truncated(file: LogFile) -> bool:
         return os.fstat(file.descriptor).st_size < os.lseek(file.descriptor, 0, os.SEEK_CUR)
 
+    def _at_end(self) -> bool:
+        return self._end is None or (self.file is not None and self._is_end(self.file))
+
+    def _is_end(self, file: LogFile) -> bool:
+        """Whether it is the last to be read, or its compressed copy: not of an earlier file with that inode number."""
+        if self._end is None or (file.device, file.origin) != (self._end.device, self._end.inode):
+            return False
+        return not file.packed or file.modified >= self._end.modified
+
+    def _limited(self, file: LogFile) -> LogFile:
+        if self._end is not None and (file.device, file.inode) == (self._end.device, self._end.inode):
+            file.limit = self._end.limit
+        return file
+
     def use(self, file: LogFile) -> None:
         if self.file is not None:
             self.file.close()
@@ -216,15 +250,19 @@ class LogChain:
 
     def _open_newer(self) -> LogFile | None:
         """The file after the one at hand, or the oldest where that is none any more; None if the newest is open."""
-        newer = None
+        newer, met_end = None, False
         for candidate in open_files(self._path):
             if self.file is not None and candidate.is_at(self.file):
                 candidate.close()
                 break
+            met_end = met_end or self._is_end(candidate)
             if newer is not None:
                 newer.close()
             newer = candidate
-        return newer
+        if newer is not None and self._ends and not met_end:  # rotated away: what there is has been written since
+            newer.close()
+            return None
+        return newer and self._limited(newer)
 
     def all(self) -> list[LogFile]:
         """Every file once, newest first, for the caller to close or `use`."""
@@ -235,10 +273,18 @@ class LogChain:
             if met is not None and (met.inode == file.inode or not os.fstat(met.descriptor).st_nlink):
                 files.pop(key).close()  # it was renamed or compressed meanwhile: its place is the later one
             files[key if key not in files else (file.device, file.inode)] = file
-        return list(files.values())
+        return [self._limited(file) for file in self._without_newer(list(files.values()))]
+
+    def _without_newer(self, files: list[LogFile]) -> list[LogFile]:
+        """Those up to the end; what was begun since is closed."""
+        if not self._ends:
+            return files
+        while files and not self._is_end(files[0]):
+            files.pop(0).close()
+        return files
 
     def close(self) -> None:
-        for file in (self.file, self._next):
+        for file in (self.file, self._next, self._end):
             if file is not None:
                 file.close()
         self.file = self._next = None

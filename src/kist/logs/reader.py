@@ -197,13 +197,13 @@ def _details(attrs: bytes | None) -> bytes:
 
 
 class LogReader:
-    """One reading of a log, from its oldest file to the end of the newest, and on as that grows.
+    """One reading of a log, from its oldest file to the end of the newest, and with `follow` on as that grows.
 
     Making one with `tail` may take a while where that reaches back into compressed files.
     """
 
-    def __init__(self, path: str, options: LogOptions) -> None:
-        self._chain = LogChain(path)
+    def __init__(self, path: str, options: LogOptions, *, follow: bool = True) -> None:
+        self._chain = LogChain(path, follow=follow)
         self._renderer = Renderer(options)
         self._options = options
         self._rest = b""
@@ -254,7 +254,7 @@ class LogReader:
             if file.packed:
                 missing -= _seek_packed_tail(file, missing, self._options)
             else:
-                offset, found = _tail_offset(file.descriptor, missing, self._options)
+                offset, found = _tail_offset(file, missing, self._options)
                 file.seek(offset)
                 missing -= found
 
@@ -355,16 +355,16 @@ def _lines(file: LogFile) -> Iterator[bytes]:
         yield from lines
 
 
-def _tail_offset(descriptor: int, count: int, options: LogOptions) -> tuple[int, int]:
+def _tail_offset(file: LogFile, count: int, options: LogOptions) -> tuple[int, int]:
     """(offset of the first of the last `count` lines, how many lines there are from there)."""
-    position = os.fstat(descriptor).st_size
+    position = file.size
     if count == 0:
         return position, 0
     found, rest = 0, b""
     while position > 0:
         size = min(CHUNK, position)
         position -= size
-        data = os.pread(descriptor, size, position) + rest
+        data = os.pread(file.descriptor, size, position) + rest
         lines = data.split(b"\n")
         rest = lines[0]
         offset = position + len(data)
