@@ -196,6 +196,8 @@ class Lifecycle:
             self.packing.rotated(machine)
         elif kind == "oom":
             self._on_oom(machine)
+        elif kind == "warning":
+            log.warning("the monitor of container %s: %s", machine.id, event["message"])
         elif kind == "detached":
             self._engine.emit(machine, "detach")
         elif kind == "held":

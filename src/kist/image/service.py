@@ -233,8 +233,10 @@ class ImageService:
             key = f"unpack-{chain}"
             if self._snapshotter.exists(key):
                 self._snapshotter.remove(key)
-            self._snapshotter.prepare(key, parent)
+            fill = self._snapshotter.prepare(key, parent)
             try:
+                if fill is not None:
+                    await asyncio.to_thread(fill)
                 found = await asyncio.to_thread(self._apply, key, self.content.path(blob))
                 if found != diff_ids[number]:
                     raise InvalidParameter(

@@ -10,14 +10,57 @@ import os
 import struct
 from collections.abc import Iterator
 from itertools import count
+from typing import NamedTuple
 
 from isal import isal_zlib
 
 CHUNK = 1 << 18
 GZIP = ".gz"
+STDERR = b'","stream":"stderr",'  # in a line: raw quotes are outside of what was written
 # RFC 1952: magic, deflate, a name follows, no time, no extra flags, unix. The name is the inode's number.
 HEAD = b"\x1f\x8b\x08\x08\x00\x00\x00\x00\x00\x03"
 TAIL = struct.Struct("<II")  # CRC-32 and size of what was compressed
+
+# A compressed log is many gzip members one behind the other, each beginning with a line, and an empty one that has the
+# index of the others in its extra field (RFC 1952, 2.3.1.1): so its end is found without what comes before.
+_INDEX_HEAD = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\x03"
+_INDEX_TAIL = b"\x03\x00" + bytes(8)  # nothing, compressed
+_FIELD = struct.Struct("<H2sH")  # length of all, name of the only part, length of that
+_NAME = b"ki"
+_ENTRY = struct.Struct("<QII")
+_LENGTH = struct.Struct("<I")  # of the part; its last bytes, so that the index is found from the file's end
+MOST_MEMBERS = (0xFFFF - 4 - _LENGTH.size) // _ENTRY.size
+
+
+class Member(NamedTuple):
+    """A piece of a compressed log: where it begins in the file, and its lines, of which so many are of stderr."""
+
+    offset: int
+    lines: int
+    stderr: int
+
+
+def pack_index(members: list[Member]) -> bytes:
+    """The last member of a compressed log; of MOST_MEMBERS others at most."""
+    entries = b"".join(_ENTRY.pack(*member) for member in members)
+    size = len(entries) + _LENGTH.size
+    return _INDEX_HEAD + _FIELD.pack(size + 4, _NAME, size) + entries + _LENGTH.pack(size) + _INDEX_TAIL
+
+
+def read_index(descriptor: int) -> list[Member]:
+    """Nothing for a file without one: of an earlier version, or of somebody else."""
+    end = os.fstat(descriptor).st_size - len(_INDEX_TAIL) - _LENGTH.size
+    if end < 0:
+        return []
+    last = os.pread(descriptor, _LENGTH.size + len(_INDEX_TAIL), end)
+    (size,) = _LENGTH.unpack_from(last)
+    begin = end + _LENGTH.size - size - _FIELD.size - len(_INDEX_HEAD)
+    if not last.endswith(_INDEX_TAIL) or size > 0xFFFF or begin < 0:
+        return []
+    data = os.pread(descriptor, end - begin, begin)
+    if not data.startswith(_INDEX_HEAD + _FIELD.pack(size + 4, _NAME, size)):
+        return []
+    return [Member(*one) for one in _ENTRY.iter_unpack(data[len(_INDEX_HEAD) + _FIELD.size :])]
 
 
 class LogFile:
@@ -41,26 +84,35 @@ class LogFile:
         return self._unpack()
 
     def _unpack(self) -> bytes:
-        while not self._inflate.eof:
-            data = self._inflate.unconsumed_tail or os.read(self.descriptor, CHUNK)
+        rest = b""
+        while True:
+            if self._inflate.eof:  # of one member
+                rest = self._inflate.unused_data
+                self._inflate = isal_zlib.decompressobj(wbits=31)
+            data = self._inflate.unconsumed_tail or rest or os.read(self.descriptor, CHUNK)
+            rest = b""
             if not data:
-                break
+                return b""
             try:
                 text: bytes = self._inflate.decompress(data, CHUNK)
             except isal_zlib.error:  # type: ignore[misc]  # has no stubs
-                break  # somebody else's, or broken: what is newer is still read
+                return b""  # somebody else's, or broken: what is newer is still read
             if text:
                 return text
-        return b""
 
     def seek(self, offset: int) -> None:
-        os.lseek(self.descriptor, 0 if self.packed else offset, os.SEEK_SET)
         if not self.packed:
+            os.lseek(self.descriptor, offset, os.SEEK_SET)
             return
-        self._inflate, self._ahead = isal_zlib.decompressobj(wbits=31), b""
+        self.seek_member(0)
         while offset > 0 and (data := self._unpack()):
             offset -= len(data)
             self._ahead = data[offset:] if offset < 0 else b""
+
+    def seek_member(self, offset: int) -> None:
+        """Goes on with the member that begins there in a compressed file."""
+        os.lseek(self.descriptor, offset, os.SEEK_SET)
+        self._inflate, self._ahead = isal_zlib.decompressobj(wbits=31), b""
 
     def give_back(self, data: bytes) -> None:
         """The last of what was read from a compressed file is read again."""

@@ -250,7 +250,7 @@ class Monitor:
         if setup["compress"]:  # what is sent to a server is compressed by who sends it
             on_rotated = self._nothing if setup["wake"] else self._rotated
         log = JsonFileWriter(
-            setup["path"], setup["max_size"], setup["max_files"], setup["attrs"], kept["log"], on_rotated
+            setup["path"], setup["max_size"], setup["max_files"], setup["attrs"], kept["log"], on_rotated, self._stuck
         )
         if not setup["bound"]:
             return log
@@ -261,6 +261,9 @@ class Monitor:
 
     def _rotated(self) -> None:
         self.tell({"event": "rotated"})
+
+    def _stuck(self, error: OSError) -> None:
+        self.tell({"event": "warning", "message": f"the log is not rotated and grows on: {error}"})
 
     def _hold(self) -> None:
         """The log is as far ahead of the server as it may be."""

@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO, Protocol
 
 import msgspec
@@ -56,7 +57,7 @@ class DirectoryDriver:
 
     # --- the contract ---
 
-    def prepare(self, key: str, parent: str, *, init: bool = False) -> None:
+    def prepare(self, key: str, parent: str, *, init: bool = False) -> Callable[[], None] | None:
         with self._lock:
             if self._records.get(key) is not None:
                 raise Conflict(f"snapshot {key} exists already")
@@ -66,11 +67,21 @@ class DirectoryDriver:
             self._next += 1
         self._records.put(key, record)
         try:
-            self._make(record)
+            fill = self._make(record)
         except OSError as error:
             self._discard(str(record.directory))
             self._records.delete(key)
-            raise KistError(f"cannot make a snapshot in {self._root}: {error.strerror}") from error
+            raise self._cannot_make(error) from error
+        return None if fill is None else partial(self._fill, fill)
+
+    def _fill(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            raise self._cannot_make(error) from error
+
+    def _cannot_make(self, error: OSError) -> KistError:
+        return KistError(f"cannot make a snapshot in {self._root}: {error.strerror}")
 
     def flush(self, key: str) -> int:
         size = self.usage(key).size
@@ -156,7 +167,8 @@ class DirectoryDriver:
 
     # --- for subclasses ---
 
-    def _make(self, record: SnapshotRecord) -> None:
+    def _make(self, record: SnapshotRecord) -> Callable[[], None] | None:
+        """Makes the directories; what takes long is the answer. Raises OSError, as that does."""
         raise NotImplementedError
 
     def _path(self, record: SnapshotRecord) -> str:
