@@ -343,7 +343,7 @@ def _comm(pid: int) -> str:
 @pytest.mark.parametrize(
     ("option", "status", "text"),
     [
-        ({"tag": "{{"}, 400, "template parsing error"),
+        ({"tag": "{{"}, 400, "unclosed action"),
         ({"labels-regex": "("}, 400, "error parsing regexp"),
         ({"max-size": f"{'9' * 500}k"}, 400, "invalid size"),
     ],

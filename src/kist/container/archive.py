@@ -51,7 +51,7 @@ async def archive(engine: Engine, machine: Machine, asked: str, path: str) -> As
     async with root_of(engine, machine) as root:
         absolute = _absolute(path)
         with _told(path, asked):
-            file, found = await in_thread(lambda: _opened(root.descriptor, absolute))
+            file, found = await in_thread(lambda: _opened(root.descriptor, absolute), lambda made: os.close(made[0]))
         with held(file):
             engine.emit(machine, "archive-path")
             async with aclosing(drawn(lambda write: _pack(root, file, absolute, found, write))) as chunks:

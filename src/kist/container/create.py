@@ -338,6 +338,7 @@ async def _take_back(engine: Engine, container_id: str) -> None:
     first one.
     """
     engine.volumes.give_back(container_id)
+    await engine.volumes.collect()
     shutil.rmtree(engine.directory(container_id), ignore_errors=True)
     with suppress(KistError):
         if engine.snapshotter.exists(container_id):
