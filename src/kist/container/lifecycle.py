@@ -27,7 +27,7 @@ from kist.model.container import NEVER, ContainerRecord, State
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
 from kist.runtime import foreign, plan
-from kist.runtime.supervisor import AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
+from kist.runtime.supervisor import VERSION, AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
 DEFAULT_STOP_SECONDS = 10
@@ -305,7 +305,7 @@ class Lifecycle:
         for one in machine.execs.values():
             if one.running:
                 self._exec_ended(one, 137)
-        machine.foreign_version = ""
+        machine.foreign_version, machine.monitor_version = "", VERSION
         machine.close_handed_over()
         machine.ended.set()
         self._answer_pending(machine)
