@@ -100,7 +100,7 @@ _HOST = "of this engine: its name, version, roots, parts"
 _DIGESTS = "kist keeps the manifests of loaded images, so they have digests"
 DIFFERENCES = (
     (r".*\.GraphDriver\.(Name|Data(\..*)?)|\.Driver|\.DriverStatus.*", _DRIVER),
-    (r".*\.(DNSNames|GwPriority|EnableIPv4|CDISpecDirs)", _FIELDS_28),
+    (r".*\.(DNSNames|GwPriority|EnableIPv4|CDISpecDirs(\[\])?)", _FIELDS_28),
     (r".*\.(KernelMemory|KernelMemoryTCP)|\.BuilderSize", _GONE),
     (r".*\.RepoDigests(\[\])?", _DIGESTS),
     (r".*\.HostConfig\.NetworkMode", "`default` is kept as `bridge` since 26.0 (moby 47431)"),

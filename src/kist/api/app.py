@@ -87,7 +87,7 @@ class App:
             raise ClientGone  # the answer cannot be taken back: the connection breaks off, so that it is not believed
         if is_plain_error(request.version):
             plain = {"X-Content-Type-Options": "nosniff"}
-            return Response(status, f"{message}\n".encode(), "text/plain; charset=utf-8", plain)
+            return Response(status, f"{message}\n".encode("utf-8", "replace"), "text/plain; charset=utf-8", plain)
         return error_response(status, message)
 
     def _route(self, request: Request) -> Handler | None:

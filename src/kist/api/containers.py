@@ -15,13 +15,13 @@ from msgspec import UNSET
 from kist.api import compat, render, selection
 from kist.api.app import body, flag, integer, json_body, json_response, uint32
 from kist.api.filters import match_labels, parse_filters
-from kist.api.times import parse_limit, parse_timestamp
+from kist.api.times import parse_prune_limit, parse_timestamp
 from kist.api.usage import measured
 from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
 from kist.model.container import ContainerRecord
-from kist.model.errors import InvalidParameter, KistError
+from kist.model.errors import Forbidden, InvalidParameter, KistError
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
@@ -63,6 +63,7 @@ class Containers(Protocol):
     def unlink(self, name: str) -> None: ...
     async def sizes(self, name: str) -> tuple[int, int]: ...
     async def start(self, name: str) -> None: ...
+    async def start_from(self, name: str, checkpoint: str, directory: str) -> None: ...
     async def stop(self, name: str, seconds: int | None, signal: str) -> None: ...
     async def restart(self, name: str, seconds: int | None, signal: str) -> None: ...
     async def kill(self, name: str, signal: str) -> None: ...
@@ -119,11 +120,11 @@ class ContainerRoutes:
         *,
         cgroup2: bool,
         default_network: str,
-        check_start: Callable[[Request], None] = lambda request: None,
+        experimental: bool = False,
     ) -> None:
         self._containers, self._images = containers, images
         self._create, self._logs, self._pruned = create, logs, pruned
-        self._cgroup2, self._default_network, self._check_start = cgroup2, default_network, check_start
+        self._cgroup2, self._default_network, self._experimental = cgroup2, default_network, experimental
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -207,8 +208,16 @@ class ContainerRoutes:
         if "transfer-encoding" in request.headers or (is_number(length) and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
-        self._check_start(request)
-        await self._containers.start(request.parameters["name"])
+        name, query = request.parameters["name"], request.query
+        checkpoint, directory = query.get("checkpoint", ""), query.get("checkpoint-dir", "")
+        if checkpoint and not self._experimental:
+            raise InvalidParameter("checkpoint is only supported in experimental mode")
+        if checkpoint:
+            await self._containers.start_from(name, checkpoint, directory)
+        elif directory:
+            raise Forbidden("custom checkpointdir is not supported")  # by no start without a checkpoint
+        else:
+            await self._containers.start(name)
         return Response(204)
 
     async def stop(self, request: Request) -> Response:
@@ -245,16 +254,16 @@ class ContainerRoutes:
     async def update(self, request: Request) -> Response:
         asked = compat.update(request, await body(request, HostConfig, "container.UpdateConfig"))
         warnings = await self._containers.update(request.parameters["name"], asked)
-        return json_response(ContainerUpdated(warnings=list(warnings)))
+        return json_response(ContainerUpdated(warnings=list(warnings) or None))
 
     async def prune(self, request: Request) -> Response:
         filters = parse_filters(request, frozenset({"label", "label!", "until"}))
-        limits = [parse_limit(value) for value in filters.get("until", ())]
+        limit = parse_prune_limit(filters.get("until", []))
         names = [
             one.id
             for one in self._containers.all()
             if not one.state.running
-            and not any(nanoseconds(one.created) > limit for limit in limits)
+            and (limit is None or nanoseconds(one.created) <= limit)
             and match_labels(filters, one.config.labels)
             and not ("label!" in filters and match_labels(filters, one.config.labels, "label!"))
         ]

@@ -15,7 +15,7 @@ from kist.api.filters import boolean, match_labels, parse_filters
 from kist.api.platforms import check_platform, matches, one_platform, parse_platform
 from kist.api.progress import ProgressStream, Spool
 from kist.api.render import created_at, image_summary
-from kist.api.times import parse_limit
+from kist.api.times import parse_limit, parse_prune_limit
 from kist.api.usage import shared_sizes
 from kist.http.router import Router
 from kist.http.server import Request, Response
@@ -206,12 +206,12 @@ class ImageRoutes:
     async def prune(self, request: Request) -> Response:
         filters = parse_filters(request, frozenset({"dangling", "label", "label!", "until"}))
         dangling = boolean(filters, "dangling")
-        limits = [parse_limit(value) for value in filters.get("until", ())]
+        limit = parse_prune_limit(filters.get("until", []))
 
         def keep(image: Image) -> bool:
             labels = image.container_config.labels
             return (
-                any(created_at(image) > limit for limit in limits)
+                (limit is not None and created_at(image) > limit)
                 or not match_labels(filters, labels)
                 or ("label!" in filters and match_labels(filters, labels, "label!"))
             )

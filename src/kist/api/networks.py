@@ -10,6 +10,7 @@ from msgspec import UNSET
 from kist.api import compat
 from kist.api.app import json_response
 from kist.api.filters import Filters, boolean, match_labels, parse_filters
+from kist.api.times import parse_prune_limit
 from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.container import ContainerRecord
@@ -76,7 +77,8 @@ class NetworkRoutes:
         raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
 
     async def prune(self, request: Request) -> Response:
-        parse_filters(request, frozenset({"label", "label!", "until"}))
+        filters = parse_filters(request, frozenset({"label", "label!", "until"}))
+        parse_prune_limit(filters.get("until", []))
         self._pruned("network", 0)
         return json_response(wire.NetworksPruned(networks_deleted=None))
 

@@ -50,6 +50,13 @@ def parse_limit(text: str) -> int:
         raise InvalidParameter(f'failed to parse value as time or duration: "{text}"') from error
 
 
+def parse_prune_limit(values: list[str]) -> int | None:
+    """The one `until` of a prune, None where nothing is said. Raises InvalidParameter with Docker's texts."""
+    if len(set(values)) > 1:
+        raise InvalidParameter("more than one until filter specified")
+    return parse_limit(values[0]) if values else None
+
+
 def human_duration(seconds: float) -> str:
     """Docker's words for a span of time (go-units' HumanDuration)."""
     whole = int(seconds)

@@ -70,7 +70,15 @@ async def export(engine: Engine, machine: Machine) -> AsyncIterator[Chunks]:
     async with own_root(engine, machine) as root:
         engine.emit(machine, "export")
         async with aclosing(drawn(work)) as chunks:
-            yield chunks
+            yield _whole(machine, chunks)
+
+
+async def _whole(machine: Machine, chunks: Chunks) -> Chunks:
+    """Raises NotFound at the end when the files were removed while they were read."""
+    async for chunk in chunks:
+        yield chunk
+    if machine.removed.is_set():
+        raise NotFound(f"No such container: {machine.id}")
 
 
 async def put(

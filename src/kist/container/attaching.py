@@ -15,8 +15,8 @@ from contextlib import suppress
 
 import msgspec
 
+from kist.container import clients
 from kist.container.engine import Engine
-from kist.container.lifecycle import Lifecycle
 from kist.container.logs import read_logs
 from kist.container.machine import Machine
 from kist.logs.reader import LogOptions
@@ -26,7 +26,7 @@ from kist.runtime.supervisor import HOLDS, AttachClient
 _MONITOR_SECONDS = 10.0
 
 
-async def attach_with_past(engine: Engine, lifecycle: Lifecycle, machine: Machine, client: AttachClient) -> None:
+async def attach_with_past(engine: Engine, machine: Machine, client: AttachClient) -> None:
     """Takes the client over before anything else can happen. The descriptor is the engine's from here on.
 
     A monitor of an earlier version holds nothing back: the log comes first, and what is said in that moment is missed.
@@ -35,7 +35,7 @@ async def attach_with_past(engine: Engine, lifecycle: Lifecycle, machine: Machin
         with suppress(ConnectionError), socket.socket(fileno=os.dup(client.descriptor)) as connection:
             connection.setblocking(False)
             await _send_past(engine, machine, client, 0, connection)
-        lifecycle.attach(machine, client)
+        clients.attach(engine, machine, client)
         return
     key = secrets.token_hex(8)
     hold: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -44,7 +44,7 @@ async def attach_with_past(engine: Engine, lifecycle: Lifecycle, machine: Machin
         hold.set_result(time.time_ns())  # it waits for the start: what there is was said before
     with socket.socket(fileno=os.dup(client.descriptor)) as connection:
         connection.setblocking(False)
-        lifecycle.attach(machine, msgspec.structs.replace(client, held=key))
+        clients.attach(engine, machine, msgspec.structs.replace(client, held=key))
         try:
             with suppress(ConnectionError, TimeoutError):
                 until = await asyncio.wait_for(hold, _MONITOR_SECONDS)

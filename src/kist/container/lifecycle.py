@@ -1,53 +1,54 @@
-"""From created to running to exited to gone: start, stop, kill, restart, rename, remove, and what monitors report."""
+"""From created to running to exited, and again: start, restart, and what monitors report."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import shutil
 import time
-from contextlib import suppress
 
 import msgspec
 
 from kist.container import health, restarting
+from kist.container.ending import Ending
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
 from kist.container.exitfile import read_exit
-from kist.container.launching import forget_link, prepare, tell_parents
+from kist.container.launching import prepare, tell_parents
 from kist.container.machine import ExecState, Machine
-from kist.container.names import check_name
 from kist.container.packing import Packing
-from kist.container.pausing import continue_now
+from kist.container.pausing import resume
+from kist.container.release import answer_pending, answer_waiter, release_monitor, release_network
+from kist.container.removal import Removal
 from kist.container.restarting import Restarts
-from kist.container.signals import parse_signal
-from kist.kernel import cgroup, pidfd
+from kist.kernel import cgroup
 from kist.model.container import NEVER, ContainerRecord, State
-from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound, NotModified
+from kist.model.errors import Conflict, KistError, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
 from kist.runtime import foreign, plan
-from kist.runtime.supervisor import VERSION, AttachClient, LaunchFailed, Message, MonitorHandle, WaitClient
+from kist.runtime.criu import Restore
+from kist.runtime.supervisor import VERSION, LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
-DEFAULT_STOP_SECONDS = 10
-_KILL_SECONDS = 10.0
 _GROUP_TRIES = 2000  # a millisecond each
-_ENDING = frozenset({2, 3, 9, 15})  # INT, QUIT, KILL, TERM: who sends one of them wants the container to end
 
 
 class Lifecycle:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.packing = Packing(engine)
+        self.ending = Ending(engine)
+        self.removal = Removal(engine, self.ending, self.packing)
         self.restarts = Restarts(engine, self.start, self.start_again)
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             self._boot_id = file.read().strip()
 
     # --- start ---
 
-    async def start(self, machine: Machine, restart_count: int = 0) -> None:
-        """Raises NotModified when it runs, Conflict, and InvalidParameter with exit code 126 or 127 in the record."""
+    async def start(self, machine: Machine, restart_count: int = 0, restore: Restore | None = None) -> None:
+        """Raises NotModified when it runs, Conflict, and InvalidParameter with exit code 126 or 127 in the record.
+        `restore`: not its program, but processes as a checkpoint has them.
+        """
         async with machine.lock:
             if machine.state.paused:
                 raise Conflict("cannot start a paused container, try unpause instead")
@@ -56,7 +57,9 @@ class Lifecycle:
             if machine.record.removing:
                 raise Conflict("container is marked for removal and cannot be started")
             machine.delay = 0.0
-            await self._start_new(machine, msgspec.structs.replace(machine.record, restart_count=restart_count))
+            await self._start_new(
+                machine, msgspec.structs.replace(machine.record, restart_count=restart_count), restore
+            )
 
     async def start_again(self, machine: Machine) -> None:
         """After the pause that its restart policy demands. Raises KistError; then it is over."""
@@ -71,7 +74,7 @@ class Lifecycle:
                 self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
                 raise
 
-    async def _start_new(self, machine: Machine, record: ContainerRecord) -> None:
+    async def _start_new(self, machine: Machine, record: ContainerRecord, restore: Restore | None = None) -> None:
         """Starts it with `record`, when all of its last life is gone."""
         if machine.cleanup is not None:
             await asyncio.wait([machine.cleanup])
@@ -80,7 +83,7 @@ class Lifecycle:
         if machine.record.has_been_started:
             await self._group_gone(machine)
         machine.record = record
-        await self._start(machine)
+        await self._start(machine, restore)
 
     async def _group_gone(self, machine: Machine) -> None:
         """Until whoever clears up behind the container's last life has done so: it removes the group by its name, and
@@ -92,13 +95,13 @@ class Lifecycle:
                 return
             await asyncio.sleep(0.001)
 
-    async def _start(self, machine: Machine) -> None:
+    async def _start(self, machine: Machine, restore: Restore | None) -> None:
         engine = self._engine
         clients, waiters = machine.take_pending()
         try:
             try:
                 await engine.shipping.prepare(machine)
-                launch, endpoints, ports = prepare(engine, machine)
+                launch, endpoints, ports = prepare(engine, machine, restore.facts.address if restore else "")
             except OSError as error:
                 raise KistError(f"cannot prepare the container: {error}") from error
             machine.started = asyncio.get_running_loop().create_future()
@@ -108,8 +111,12 @@ class Lifecycle:
                 machine.record, endpoints=endpoints, ports=ports, networks=networks
             )
             engine.index.save(machine, machine.record)
-            begin = foreign.launch if launch.foreign is not None else plan.launch
-            start = begin(launch, engine.layout)
+            if launch.foreign is not None:
+                start = foreign.launch(launch, engine.layout)
+            elif restore is not None:
+                start = restore.plan(launch, engine.layout)
+            else:
+                start = plan.launch(launch, engine.layout)
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -150,22 +157,28 @@ class Lifecycle:
         status = "created" if machine.state.started_at == NEVER else "exited"
         machine.close_handed_over()
         state = msgspec.structs.replace(machine.state, status=status, exit_code=code, error=message)
-        self._release_network(machine)
+        release_network(self._engine, machine)
         self._engine.emit(machine, "start_failed", exitCode=str(code))  # told to clients of old versions only
         self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
         machine.ended.set()
         if machine.record.host_config.auto_remove:
-            self.auto_remove(machine)
+            self.removal.auto_remove(machine)
         else:
-            self.release(machine, removed=False)
+            release_monitor(self._engine, machine, removed=False)
 
-    def _release_network(self, machine: Machine) -> None:
-        for endpoint in machine.record.endpoints:
-            self._engine.networks.detach(endpoint)
-        if machine.record.ports:
-            self._engine.networks.unpublish(machine.id)
-        if machine.record.endpoints or machine.record.ports:
-            machine.record = msgspec.structs.replace(machine.record, endpoints=(), ports=())
+    async def restart(
+        self, machine: Machine, seconds: int | None = None, signal_text: str = "", *, counted: bool = False
+    ) -> None:
+        """Stops and starts it. `counted`: RestartCount tells of it, as of restarts by a policy."""
+        count = machine.record.restart_count + 1 if counted else 0
+        if machine.state.running:
+            machine.manual_restart = True
+            try:
+                await self.ending.stop(machine, seconds, signal_text)
+            finally:
+                machine.manual_restart = False
+        await self.start(machine, count)
+        self._engine.emit(machine, "restart")
 
     # --- what monitors report ---
 
@@ -193,6 +206,10 @@ class Lifecycle:
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
+        elif kind == "dumped":
+            machine.settle_dump(event["failure"])
+        elif kind == "unknown_command" and event["command"] == "checkpoint":
+            machine.settle_dump("its monitor is of an older version of kist, start the container anew")
         elif kind.startswith("exec_"):
             self._on_exec(machine, event)
         for descriptor in descriptors:
@@ -241,6 +258,8 @@ class Lifecycle:
 
     def on_adopted(self, machine: Machine, greeting: Message) -> None:
         """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
+        if machine.state.paused_briefly:
+            resume(self._engine, machine)
         state = msgspec.structs.replace(
             machine.state,
             status="paused" if cgroup.frozen(self._engine.layout, self._engine.cgroup(machine)) else "running",
@@ -274,9 +293,9 @@ class Lifecycle:
 
     def forget_start(self, machine: Machine) -> None:
         """A start that was cut off before anything ran: what it took is free again."""
-        self._release_network(machine)
+        release_network(self._engine, machine)
         self._engine.index.observe(machine, machine.record)
-        self.release(machine, removed=False)
+        release_monitor(self._engine, machine, removed=False)
 
     def on_exited(self, machine: Machine, event: Message, *, for_good: bool = False) -> None:
         """Records the end at once; what is left to tear down follows in a task. `for_good`: its policy is not asked."""
@@ -296,7 +315,7 @@ class Lifecycle:
             health=health.ended(machine.state.health),
         )
         machine.close_pidfd()
-        self._release_network(machine)
+        release_network(self._engine, machine)
         record = msgspec.structs.replace(
             machine.record, state=state, has_been_started=True, restart_count=machine.record.restart_count + again
         )
@@ -308,7 +327,7 @@ class Lifecycle:
         machine.foreign_version, machine.monitor_version = "", VERSION
         machine.close_handed_over()
         machine.ended.set()
-        self._answer_pending(machine)
+        answer_pending(machine)
         if event.get("oom") and not told:
             self._engine.emit(machine, "oom")
         self._engine.emit_surroundings(machine, begin=False)
@@ -316,27 +335,9 @@ class Lifecycle:
         if again:
             self.restarts.schedule(machine, _duration(state))
         if machine.record.host_config.auto_remove and not machine.record.removing and not machine.manual_restart:
-            self.auto_remove(machine)
+            self.removal.auto_remove(machine)
         else:
-            self.release(machine, removed=False)
-
-    @staticmethod
-    def _answer_pending(machine: Machine) -> None:
-        """It does not run: those who wait for that and found no monitor to wait at are told."""
-        for waiter in [one for one in machine.pending_waiters if not one.removed]:
-            machine.pending_waiters.remove(waiter)
-            answer_waiter(waiter, machine.state.exit_code)
-
-    def release(self, machine: Machine, *, removed: bool) -> None:
-        """Lets the monitor go; its directory is not needed any more."""
-        handle = machine.handle
-        if handle is not None and not handle.closed:
-            try:
-                handle.send({"command": "release", "removed": removed, "code": machine.state.exit_code})
-            except KistError:
-                pass
-        if removed or self._engine.index.is_saved(machine):  # or else the next kistd learns the end from its exit file
-            shutil.rmtree(self._engine.run_dir(machine), ignore_errors=True)
+            release_monitor(self._engine, machine, removed=False)
 
     def lost(self, machine: Machine, handle: MonitorHandle) -> None:
         """The connection ended. Without an exit before, the monitor died, and its container must not go on alone.
@@ -346,6 +347,7 @@ class Lifecycle:
         if machine.handle is not handle:
             return
         machine.handle = None
+        machine.settle_dump("its monitor died")
         if machine.started is not None and not machine.started.done():
             self._kill_rest(machine)
             machine.started.set_exception(
@@ -402,279 +404,7 @@ class Lifecycle:
         if one.ended is not None and not one.ended.done():
             one.ended.set_result(code)
 
-    # --- stop, kill, restart ---
-
-    async def kill(self, machine: Machine, signal_text: str) -> None:
-        """SIGKILL is over when the container is. Raises Conflict with Docker's text when it does not run,
-        InvalidParameter for an unknown signal.
-        """
-        number = parse_signal(signal_text) if signal_text else 9
-        ending = number in _ENDING or number == self._stop_signal(machine)
-        if machine.state.restarting and (not ending or await self._gave_up(machine)):
-            return
-        if not machine.state.alive:
-            raise Conflict(f"container {machine.id} is not running")
-        if ending:
-            self._mark_stopped(machine)
-        self._send(machine, number)
-        if number == 9 and not await self._ended(machine, _KILL_SECONDS):
-            raise KistError("tried to kill container, but did not receive an exit event")
-
-    def put_down(self, machine: Machine) -> None:
-        """SIGKILL by the engine itself: to a restart policy it is a crash."""
-        if machine.state.alive:
-            self._send(machine, 9)
-
-    def _mark_stopped(self, machine: Machine) -> None:
-        """Somebody wants it to end. A restart policy must know, after a crash of kistd as well."""
-        machine.record = msgspec.structs.replace(machine.record, manually_stopped=True)
-        if restarting.has_policy(machine.record):
-            self._engine.index.observe(machine, machine.record)
-
-    async def _gave_up(self, machine: Machine) -> bool:
-        """Between two lives: it does not start again, at once. False when a start that was under way came first."""
-        async with machine.lock:
-            if not machine.state.restarting:
-                return False
-            self._give_up(machine)
-            return True
-
-    def _give_up(self, machine: Machine) -> None:
-        machine.cancel_restart()
-        state = msgspec.structs.replace(machine.state, status="exited")
-        self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, manually_stopped=True))
-        self._answer_pending(machine)
-
-    def _send(self, machine: Machine, number: int) -> None:
-        self._signal(machine, number)
-        self._engine.emit(machine, "kill", signal=str(number))
-        if number in (9, self._stop_signal(machine)) or not machine.record.config.stop_signal:
-            continue_now(self._engine, machine)
-
-    def _signal(self, machine: Machine, number: int) -> None:
-        if machine.pidfd < 0:
-            return
-        if number != 9 and self._engine.is_foreign(machine) and machine.handle is not None:
-            machine.handle.send({"command": "signal", "signal": number})
-            return
-        try:
-            pidfd.pidfd_send_signal(machine.pidfd, number)
-        except ProcessLookupError:
-            return  # it has just ended
-        except OSError as error:
-            raise KistError(f"cannot signal container {machine.name}: {error.strerror}") from error
-
-    @staticmethod
-    def _stop_signal(machine: Machine) -> int:
-        return parse_signal(machine.record.config.stop_signal or "SIGTERM")
-
-    async def stop(self, machine: Machine, seconds: int | None = None, signal_text: str = "") -> None:
-        """The stop signal, then SIGKILL after `seconds` (negative: never). Raises NotModified when it does not run."""
-        if not machine.state.running:
-            raise NotModified("container is already stopped")
-        number = parse_signal(signal_text) if signal_text else self._stop_signal(machine)
-        if seconds is None:
-            given = machine.record.config.stop_timeout
-            seconds = DEFAULT_STOP_SECONDS if given is None else given
-        if machine.state.restarting:
-            if await self._gave_up(machine):
-                self._engine.emit(machine, "stop")
-            if not machine.state.alive:
-                return
-        self._mark_stopped(machine)
-        self._signal(machine, number)
-        self._engine.emit(machine, "kill", signal=str(number))
-        continue_now(self._engine, machine)
-        if not await self._ended(machine, None if seconds < 0 else float(seconds)):
-            self._signal(machine, 9)
-            self._engine.emit(machine, "kill", signal="9")
-            if not await self._ended(machine, _KILL_SECONDS):
-                raise KistError(f"container {machine.name} did not end within {_KILL_SECONDS:.0f} s of SIGKILL")
-        self._engine.emit(machine, "stop")
-
-    @staticmethod
-    async def _ended(machine: Machine, seconds: float | None) -> bool:
-        try:
-            await asyncio.wait_for(machine.ended.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
-
-    async def restart(
-        self, machine: Machine, seconds: int | None = None, signal_text: str = "", *, counted: bool = False
-    ) -> None:
-        """Stops and starts it. `counted`: RestartCount tells of it, as of restarts by a policy."""
-        count = machine.record.restart_count + 1 if counted else 0
-        if machine.state.running:
-            machine.manual_restart = True
-            try:
-                await self.stop(machine, seconds, signal_text)
-            finally:
-                machine.manual_restart = False
-        await self.start(machine, count)
-        self._engine.emit(machine, "restart")
-
-    # --- wait, attach ---
-
-    def add_waiter(self, machine: Machine, waiter: WaitClient) -> None:
-        """Takes a client that has its head; the descriptor is ours from here on."""
-        machine.forget_gone_clients()
-        if machine.handle is not None and not machine.handle.closed and machine.state.alive:
-            machine.handle.send({"command": "wait", **waiter.message()}, [waiter.descriptor])
-            machine.handed_over.append(waiter)
-        else:
-            machine.pending_waiters.append(waiter)
-
-    def attach(self, machine: Machine, client: AttachClient) -> None:
-        """Hands a client to the monitor, or keeps it for the start."""
-        machine.forget_gone_clients()
-        if machine.handle is not None and not machine.handle.closed and machine.state.alive:
-            machine.handle.send({"command": "attach", **client.message()}, [client.descriptor])
-            os.close(client.descriptor)
-        else:
-            machine.pending_clients.append(client)
-        self._engine.emit(machine, "attach")
-
-    def resize(self, machine: Machine, height: int, width: int) -> None:
-        machine.check_controllable()
-        if not machine.state.alive or machine.handle is None:
-            raise Conflict(f"container {machine.id} is not running")
-        machine.handle.send({"command": "resize", "height": height, "width": width})
-        self._engine.emit(machine, "resize", height=str(height), width=str(width))
-
-    # --- rename, remove ---
-
-    def rename(self, machine: Machine, name: str) -> None:
-        bare, old = name.removeprefix("/"), machine.name
-        if bare == old:
-            raise InvalidParameter("Renaming a container with the same name as its current name")
-        try:
-            check_name(f"/{bare}")
-            self._engine.index.rename(machine, msgspec.structs.replace(machine.record, name=bare))
-        except (InvalidParameter, Conflict) as error:
-            raise type(error)(f"Error when allocating new name: {error.message}") from error
-        self._engine.emit(machine, "rename", oldName=f"/{old}")
-
-    def unlink(self, machine: Machine, name: str) -> None:
-        """Removes the link `PARENT/ALIAS` to a container. Raises KistError, Conflict with Docker's texts."""
-        parent, slash, alias = name.removeprefix("/").partition("/")
-        if not slash:
-            raise KistError("Conflict, cannot remove the default link name of the container")
-        try:
-            holder = self._engine.index.find(parent)
-        except NotFound as error:
-            raise KistError(f"Cannot get parent /{parent} for link name /{parent}/{alias}") from error
-        self._engine.index.unlink(holder, alias)
-        forget_link(self._engine, holder, alias)
-
-    async def remove(self, machine: Machine, asked: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Name, record, addresses and ports are free when this returns; the files go in the background.
-
-        `asked` is the name or id the user gave. A start that is under way comes first.
-        """
-        if machine.record.removing:
-            raise Conflict(f"removal of container {asked} is already in progress")
-        async with machine.lock:
-            await self._remove_locked(machine, asked, force=force, volumes=volumes)
-
-    async def _remove_locked(self, machine: Machine, asked: str, *, force: bool, volumes: bool) -> None:
-        if machine.record.removing:  # another one, or --rm of the start that was waited for
-            raise Conflict(f"removal of container {asked} is already in progress")
-        if machine.state.running and not force:
-            why = f"{machine.state.status}: stop the container before removing or force remove"
-            if machine.state.paused:
-                why = "paused and must be unpaused first"
-            raise Conflict(f'cannot remove container "{asked}": container is {why}')
-        machine.record = msgspec.structs.replace(machine.record, removing=True)
-        try:
-            if machine.state.restarting:
-                self._give_up(machine)
-            if machine.state.alive:
-                self._signal(machine, 9)
-                self._engine.emit(machine, "kill", signal="9")
-                continue_now(self._engine, machine)
-                if not await self._ended(machine, _KILL_SECONDS):
-                    raise KistError(f"container {machine.name} did not end within {_KILL_SECONDS:.0f} s of SIGKILL")
-            self._remove(machine, volumes)
-        except BaseException:
-            machine.record = msgspec.structs.replace(machine.record, removing=False)
-            raise
-
-    def auto_remove(self, machine: Machine) -> None:
-        """--rm: it has ended."""
-        machine.cleanup = self._engine.spawn(self._auto_remove(machine))
-
-    async def _auto_remove(self, machine: Machine) -> None:
-        if not machine.record.removing:
-            machine.record = msgspec.structs.replace(machine.record, removing=True)
-            self._remove(machine, volumes=True)
-
-    def _remove(self, machine: Machine, volumes: bool) -> None:
-        """The record goes first: what cannot be removed behind it is found by the next kistd. Raises KistError."""
-        engine = self._engine
-        self._release_network(machine)
-        going = [
-            mount.name for mount in machine.record.mounts if volumes and mount.type == "volume" and mount.anonymous
-        ]
-        for name in going:
-            with suppress(OSError):  # a full disk: then a crash right now would leave it to a prune
-                engine.volumes.mark(name)
-        engine.index.forget(machine)
-        try:
-            if engine.snapshotter.exists(machine.record.snapshot):
-                engine.snapshotter.remove(machine.record.snapshot)
-        except KistError as error:
-            log.error("the files of container %s stay until the next start: %s", machine.id, error.message)
-        for name in going:
-            try:
-                if engine.volumes.users(name):
-                    engine.volumes.settle([name])
-                else:
-                    engine.volumes.remove(name, force=True)
-            except (KistError, OSError) as error:
-                log.error("volume %s of container %s stays: %s", name, machine.id, error)
-        engine.emit(machine, "destroy")
-        self.release(machine, removed=True)
-        with suppress(OSError):  # a full disk: the next kistd finds that it is nobody's
-            engine.shipping.give_up(machine)
-        for waiter in machine.pending_waiters:
-            answer_waiter(waiter, machine.state.exit_code)
-        machine.pending_waiters = []
-        for client in machine.pending_clients:
-            os.close(client.descriptor)
-        machine.pending_clients = []
-        machine.removed.set()
-        engine.spawn(self._remove_files(machine))
-
-    async def _remove_files(self, machine: Machine) -> None:
-        await self.packing.settled(machine)
-        await asyncio.to_thread(shutil.rmtree, self._engine.directory(machine.id), ignore_errors=True)
-        await asyncio.to_thread(self._engine.snapshotter.collect)
-
-
-def answer_waiter(waiter: WaitClient, code: int) -> None:
-    """The body of a `/wait` whose head was sent; closes the connection."""
-    text = b'{"StatusCode":%d}\n' % code
-    try:
-        os.write(waiter.descriptor, b"%x\r\n%s\r\n0\r\n\r\n" % (len(text), text))
-    except OSError:
-        pass
-    os.close(waiter.descriptor)
-
 
 def _duration(state: State) -> int:
     """Seconds between start and end, as the `die` event tells."""
     return max(0, (nanoseconds(state.finished_at) - nanoseconds(state.started_at)) // 1_000_000_000)
-
-
-def detach_keys(text: str) -> bytes:
-    """`ctrl-p,ctrl-q` as the bytes a terminal sends. Raises InvalidParameter with Docker's text."""
-    found = bytearray()
-    for key in (text or "ctrl-p,ctrl-q").split(","):
-        if len(key) == 1 and key.isascii():
-            found += key.encode()
-        elif key.startswith("ctrl-") and len(key) == 6 and (key[5].isalpha() or key[5] in "@[\\]^_"):
-            found.append(ord(key[5].upper()) & 0x1F)
-        else:
-            raise InvalidParameter(f"Invalid escape keys ({text}) provided")
-    return bytes(found)

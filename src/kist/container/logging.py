@@ -30,6 +30,7 @@ _DEFAULT_SIZE, _DEFAULT_FILES = 20_000_000, 5
 # A spool must hold what its server has not: these are the least, whatever was asked for.
 _LEAST_SPOOL, _LEAST_SPOOL_FILES = 1 << 20, 3
 _LONGEST_LAG = 4 << 20  # bytes
+NO_DRIVER = "failed to create task for container: failed to initialize logging driver"  # Docker's words for a start
 
 
 def ships(record: ContainerRecord) -> bool:
@@ -180,7 +181,7 @@ def _worded(key: str, text: str, parse: Callable[[str], int]) -> int:
 
 
 def log_setup(machine: Machine, path: str) -> LogSetup:
-    """What the monitor is told. `path`: of the log."""
+    """What the monitor is told. `path`: of the log. Raises InvalidParameter for a tag that cannot be made."""
     config = machine.record.host_config.log_config or LogConfig("json-file")
     options = config.config or {}
     if config.type == "none":
@@ -188,9 +189,12 @@ def log_setup(machine: Machine, path: str) -> LogSetup:
     if ships(machine.record):
         return _spool_setup(config.type, options, path)
     size, files, compress = _limits(config.type or "json-file", options)
-    attrs = extra_attributes(machine.record, options)
-    if options.get("tag"):
-        attrs["tag"] = tag_of(machine.record, options["tag"])
+    try:
+        attrs = extra_attributes(machine.record, options)
+        if options.get("tag"):
+            attrs["tag"] = tag_of(machine.record, options["tag"])
+    except ValueError as error:
+        raise InvalidParameter(f"{NO_DRIVER}: {error}") from error
     return LogSetup(path, size, files, attrs or None, compress)
 
 

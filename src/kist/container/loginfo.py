@@ -8,8 +8,14 @@ from collections.abc import Mapping
 
 from kist.model.container import ContainerRecord
 from kist.model.errors import KistError
-from kist.model.template import Template
+from kist.model.template import Struct, Template
 from kist.shipper.driver import Info
+
+
+class _Info(Struct):
+    """What a tag's template is carried out on: a field that it does not have is an error."""
+
+    kind = "*logger.Info"
 
 
 def info_of(record: ContainerRecord, options: dict[str, str], default_tag: str) -> Info:
@@ -54,7 +60,7 @@ def tag_of(record: ContainerRecord, template: str) -> str:
     if template in _PLAIN:
         return str(fields[_PLAIN[template]])
     try:
-        return Template(template).render(fields)
+        return Template(template, name="log-tag", prefix="").render(_Info(fields))
     except KistError as error:
         raise ValueError(error.message) from error
 

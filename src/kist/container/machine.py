@@ -43,6 +43,7 @@ class Machine:
         self.ended.set()
         self.removed = asyncio.Event()
         self.started: asyncio.Future[None] | None = None
+        self.dumped: asyncio.Future[str] | None = None  # while a checkpoint is made: why it failed, or ""
         self.pending_clients: list[AttachClient] = []  # attached before the start
         self.pending_waiters: list[WaitClient] = []
         self.handed_over: list[WaitClient] = []  # our copies of what waits at the monitor, should that die
@@ -113,6 +114,11 @@ class Machine:
         clients, self.pending_clients = self.pending_clients, []
         waiters, self.pending_waiters = self.pending_waiters, []
         return clients, waiters
+
+    def settle_dump(self, failure: str) -> None:
+        """A checkpoint is made, or has failed; nothing when nobody waits for one."""
+        if self.dumped is not None and not self.dumped.done():
+            self.dumped.set_result(failure)
 
     def close(self) -> None:
         clients, waiters = self.take_pending()

@@ -13,6 +13,7 @@ from kist.container.execs import Execs
 from kist.container.exitfile import read_exit
 from kist.container.lifecycle import Lifecycle
 from kist.container.machine import Machine
+from kist.container.release import release_monitor
 from kist.container.restarting import starts_at_boot
 from kist.container.shipping import shipper_pid
 from kist.kernel import cgroup
@@ -65,7 +66,7 @@ class Recovery:
         if state.restarting and machine.restart is None:
             self._lifecycle.resume_restart(machine)
         elif machine.record.host_config.auto_remove and _has_ended(state) and machine.cleanup is None:
-            self._lifecycle.auto_remove(machine)
+            self._lifecycle.removal.auto_remove(machine)
 
     async def _greet(self, machine: Machine) -> bool:
         """Whether there is a monitor, whose greeting tells how it is with the container."""
@@ -137,7 +138,7 @@ class Recovery:
         if isinstance(greeting.get("execs"), list):  # version 1 told no more than their pids
             self._execs.restore(machine, greeting["execs"])
         if status == "exited" and _is_recorded(machine, greeting):
-            self._lifecycle.release(machine, removed=False)  # an earlier kistd did not live to let it go
+            release_monitor(self._engine, machine, removed=False)  # an earlier kistd did not live to let it go
         elif status in ("running", "exited"):
             if status == "running" or machine.state.pid != greeting["pid"]:
                 self._lifecycle.on_adopted(machine, greeting)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from kist.container import checkpoints, links, pausing
+from kist.container import checkpoints, clients, links, pausing, renaming
 from kist.container import create as creating
 from kist.container import top as processes
 from kist.container import update as updating
 from kist.container.attaching import attach_with_past
+from kist.container.clients import detach_keys
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Engine
 from kist.container.execs import Execs, write_failure
-from kist.container.lifecycle import Lifecycle, detach_keys
+from kist.container.lifecycle import Lifecycle
 from kist.container.logs import read_logs
 from kist.container.machine import ExecState, Machine
 from kist.container.stats import Sampling
@@ -49,7 +50,8 @@ class ContainerService:
         return links.shown(self._engine.index, self._find(name).record)
 
     def unlink(self, name: str) -> None:
-        self._lifecycle.unlink(self._find(name), name)
+        self._find(name)
+        renaming.unlink(self._engine, name)
 
     def exec_ids(self, name: str) -> list[str]:
         """Of execs that have not ended; a container that has ended has none."""
@@ -81,27 +83,32 @@ class ContainerService:
     async def start(self, name: str) -> None:
         await self._lifecycle.start(self._find(name))
 
+    async def start_from(self, name: str, checkpoint: str, directory: str) -> None:
+        """A start that goes on where a checkpoint was made; `directory` "" for the container's own."""
+        machine = self._find(name)
+        wanted = checkpoints.Wanted(f"/{machine.name}", checkpoint, directory)
+        restore = None if machine.state.running else checkpoints.load(self._engine, machine, wanted)
+        await self._lifecycle.start(machine, restore=restore)
+
+    async def checkpoint(self, name: str, checkpoint: str, directory: str, *, leave_running: bool) -> None:
+        wanted = checkpoints.Wanted(name, checkpoint, directory, leave_running)
+        await checkpoints.create(self._engine, self._find(name), wanted)
+
+    def checkpoints(self, name: str, directory: str) -> list[str]:
+        return checkpoints.names(self._engine, self._find(name), checkpoints.Wanted(name, "", directory))
+
+    async def remove_checkpoint(self, name: str, checkpoint: str, directory: str) -> None:
+        await checkpoints.remove(self._engine, self._find(name), checkpoints.Wanted(name, checkpoint, directory))
+
     async def stop(self, name: str, seconds: int | None, signal: str) -> None:
-        await self._lifecycle.stop(self._find(name), seconds, signal)
+        await self._lifecycle.ending.stop(self._find(name), seconds, signal)
 
     async def restart(self, name: str, seconds: int | None, signal: str) -> None:
         await self._lifecycle.restart(self._find(name), seconds, signal)
 
     async def kill(self, name: str, signal: str) -> None:
         """SIGKILL is waited for, as dockerd does: clients look at the exit code next."""
-        await self._lifecycle.kill(self._find(name), signal)
-
-    def checkpoints(self, name: str, directory: str) -> list[str]:
-        return checkpoints.names(self._engine, self._find(name), directory)
-
-    def checkpoint_create(self, name: str, checkpoint: str, directory: str, *, leave: bool) -> None:
-        checkpoints.create(self._engine, self._find(name), name, checkpoint, directory)
-
-    def checkpoint_remove(self, name: str, checkpoint: str, directory: str) -> None:
-        checkpoints.remove(self._engine, self._find(name), name, checkpoint, directory)
-
-    def checkpoint_start(self, name: str, checkpoint: str) -> None:
-        checkpoints.check_start(self._engine, self._find(name), checkpoint)
+        await self._lifecycle.ending.kill(self._find(name), signal)
 
     async def pause(self, name: str) -> None:
         await pausing.pause(self._engine, self._find(name))
@@ -110,10 +117,10 @@ class ContainerService:
         await pausing.unpause(self._engine, self._find(name))
 
     def rename(self, name: str, new_name: str) -> None:
-        self._lifecycle.rename(self._find(name), new_name)
+        renaming.rename(self._engine, self._find(name), new_name)
 
     async def remove(self, name: str, *, force: bool, volumes: bool) -> None:
-        await self._lifecycle.remove(self._find(name), name, force=force, volumes=volumes)
+        await self._lifecycle.removal.remove(self._find(name), name, force=force, volumes=volumes)
 
     async def update(self, name: str, asked: HostConfig) -> tuple[str, ...]:
         return await updating.update(self._engine, self._find(name), asked)
@@ -132,7 +139,7 @@ class ContainerService:
         return removed, freed
 
     def resize(self, name: str, height: int, width: int) -> None:
-        self._lifecycle.resize(self._find(name), height, width)
+        clients.resize(self._engine, self._find(name), height, width)
 
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]:
         machine = self._find(name)
@@ -160,7 +167,7 @@ class ContainerService:
 
     def wait(self, name: str, descriptor: int, removed: bool) -> None:
         """Takes over a connection whose head was sent; it is answered at the end, or at the removal."""
-        self._lifecycle.add_waiter(self._find(name), WaitClient(descriptor, removed))
+        clients.add_waiter(self._find(name), WaitClient(descriptor, removed))
 
     @staticmethod
     def check_keys(keys: str) -> None:
@@ -206,9 +213,9 @@ class ContainerService:
             leftover=leftover,
         )
         if past:
-            await attach_with_past(self._engine, self._lifecycle, machine, client)
+            await attach_with_past(self._engine, machine, client)
         else:
-            self._lifecycle.attach(machine, client)
+            clients.attach(self._engine, machine, client)
 
     # --- execs ---
 

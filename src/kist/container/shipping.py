@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from kist.container.logging import lag_limit, log_setup, ships
+from kist.container.logging import NO_DRIVER, lag_limit, log_setup, ships
 from kist.container.loginfo import info_of
 from kist.container.machine import Machine
 from kist.model.errors import InvalidParameter, KistError
@@ -60,8 +60,8 @@ class Shipping:
                 finally:
                     driver.close()
         except (OSError, ValueError) as error:
-            told = f"failed to create task for container: failed to initialize logging driver: {error}"
-            raise (InvalidParameter if isinstance(error, ValueError) else KistError)(told) from error
+            kind_of_error = InvalidParameter if isinstance(error, ValueError) else KistError
+            raise kind_of_error(f"{NO_DRIVER}: {error}") from error
         spool = self.spool(machine.id)
         spool.prepare(Task(config.type, info, log_setup(machine, spool.log).compress, lag_limit(options)))
         self.ensure()

@@ -28,9 +28,9 @@ class Unhealthy:
         log.warning("container %s is unhealthy: %s", machine.name, action)
         try:
             if action == "kill":
-                self._lifecycle.put_down(machine)
+                self._lifecycle.ending.put_down(machine)
             elif action == "stop":
-                await self._lifecycle.stop(machine)
+                await self._lifecycle.ending.stop(machine)
             elif action == "restart":
                 await self._lifecycle.restart(machine, counted=True)
         except NotModified:

@@ -117,8 +117,6 @@ def validate_request(config: ContainerConfig, host: HostConfig, limits: HostLimi
         raise InvalidParameter("kernel does not support CPU real-time scheduler")
     if 0 != host.cpu_realtime_period < host.cpu_realtime_runtime != 0:
         raise InvalidParameter("cpu real-time runtime cannot be higher than cpu real-time period")
-    if limits.cpu_shares and host.cpu_shares < 0:
-        raise InvalidParameter(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
 
 
 def _validate_joined_network(config: ContainerConfig, host: HostConfig) -> None:
@@ -265,6 +263,8 @@ def _cpu(host: HostConfig, limits: HostLimits, warnings: list[str]) -> HostConfi
     if host.nano_cpus < 0 or host.nano_cpus > limits.cpu_count * 1_000_000_000:
         count = limits.cpu_count
         raise InvalidParameter(f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available")
+    if limits.cpu_shares and host.cpu_shares < 0:
+        raise InvalidParameter(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
     if host.cpu_shares > 0 and not limits.cpu_shares:
         warnings.append(f"Your kernel does not support CPU shares {_NOT_THERE} Shares discarded.")
         host = replace(host, cpu_shares=0)

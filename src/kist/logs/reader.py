@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Iterator
 from itertools import chain, repeat
+from urllib.parse import quote_plus
 
 import msgspec
 
@@ -192,7 +193,7 @@ def _padded(stamp: bytes) -> bytes:
 
 def _details(attrs: bytes | None) -> bytes:
     values = msgspec.json.decode(attrs or b"{}", type=dict[str, str])
-    return ",".join(f"{key}={value}" for key, value in sorted(values.items())).encode()
+    return ",".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in sorted(values.items())).encode()
 
 
 class LogReader:

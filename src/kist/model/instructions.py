@@ -179,7 +179,7 @@ def _healthcheck(config: ContainerConfig, rest: str) -> ContainerConfig:
             raise InvalidParameter("HEALTHCHECK NONE takes no arguments")
         return _set(config, healthcheck=Health(test=["NONE"]))
     if kind != "CMD":
-        raise InvalidParameter(f"Unknown type {word!r} in HEALTHCHECK (try CMD)".replace("'", '"'))
+        raise InvalidParameter(f'Unknown type "{kind}" in HEALTHCHECK (try CMD)')
     _check(command, "Missing command after HEALTHCHECK CMD")
     words = _json(command)
     test = ["CMD", *words] if words is not None else ["CMD-SHELL", command]

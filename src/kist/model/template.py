@@ -57,6 +57,8 @@ class Template:
                 raise
         except RecursionError:
             raise TemplateError(f"template: {self.name}{_TOO_DEEP}") from None
+        except (OverflowError, MemoryError):
+            raise TemplateError(f"template: {self.name}:1: a number is too large for what is done with it") from None
         return "".join(run.out)
 
     def error(self, node: Node, told: str, shown: str = "") -> TemplateError:

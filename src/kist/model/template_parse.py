@@ -156,6 +156,7 @@ class _Parser:
         self.defined: dict[str, Tree] = {}
         self._next: Token | None = None
         self._stream = _tokens(source, self._fail)
+        self._returned: list[Token] = []  # taken from the stream and put back
 
     def _fail(self, text: str, at: int | None = None) -> None:
         if at is None:
@@ -167,7 +168,7 @@ class _Parser:
 
     def _peek(self) -> Token:
         if self._next is None:
-            self._next = next(self._stream)
+            self._next = self._returned.pop(0) if self._returned else next(self._stream)
         return self._next
 
     def _take(self) -> Token:
@@ -334,18 +335,8 @@ class _Parser:
         return [], False
 
     def _put_back(self, read: list[Token]) -> None:
-        if not read:
-            return
-        following, stream = self._next, self._stream
+        self._returned[:0] = read if self._next is None else [*read, self._next]
         self._next = None
-
-        def again() -> Iterator[Token]:
-            yield from read
-            if following is not None:
-                yield following
-            yield from stream
-
-        self._stream = again()
 
     def _check_pipeline(self, commands: list[Node], where: str, token: Token) -> None:
         if not commands:

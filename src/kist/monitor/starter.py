@@ -17,12 +17,12 @@ from typing import Any
 
 from kist.kernel import cgroup, process
 from kist.logs.writer import open_log
-from kist.monitor import foreign, launch, protocol
+from kist.monitor import foreign, launch, protocol, restore
 from kist.monitor.operations import Context
 from kist.monitor.protocol import Message
 
 # What the monitor goes on with, in the order in which it is handed over; -1 for what is not there travels as absence.
-HANDED = ("connection", "listener", "init", "log", "wake", "stdin", "stdout", "stderr", "console")
+HANDED = ("connection", "listener", "init", "log", "wake", "stdin", "stdout", "stderr", "console", "criu")
 
 
 KEPT_SETTINGS = (
@@ -139,6 +139,8 @@ def _launch(
     try:
         if config["runtime"]:
             started = foreign.start(config, plan, context, ends)
+        elif "restore" in config:
+            started, kept["criu"] = restore.start(config, before, plan, context, ends)
         else:
             started = launch.start(config, before, plan, context, ends)
     except launch.Failed:

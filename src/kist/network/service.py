@@ -201,13 +201,17 @@ class NetworkService:
 
     # --- endpoints ---
 
-    def attach(self, container_id: str, wanted_mac: str = "", *, hairpin: bool = False) -> tuple[Endpoint, Link]:
-        """An address on the bridge and the veth pair that is to be made. Raises KistError when none is left."""
+    def attach(
+        self, container_id: str, wanted_mac: str = "", preferred: str = "", *, hairpin: bool = False
+    ) -> tuple[Endpoint, Link]:
+        """An address on the bridge, `preferred` when it is free, and the veth pair that is to be made. Raises KistError
+        when none is left.
+        """
         network = self.get("bridge")
         if self._allocator is None:
             raise InvalidParameter("the bridge network is switched off (--bridge=none)")
         try:
-            address = self._allocator.allocate()
+            address = self._allocator.allocate(preferred)
         except LookupError as error:
             raise KistError(str(error)) from error
         mac = wanted_mac or mac_of(address)

@@ -52,6 +52,8 @@ def parse_arguments(text: str) -> list[str]:
         flags, o, fields = bare.partition("o")
         if o and not flags.strip("eAaxw") and word.startswith(("-", "o")):
             fields = fields.lstrip("=") or (words.pop(0) if words else "")
+            if not fields:
+                raise InvalidParameter("ps: error: format specification must follow -o")
             columns += [_field(field.partition("=")[0]) for field in fields.split(",") if field]
         elif bare in ("ef", "fe", "f"):
             columns = columns or ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]

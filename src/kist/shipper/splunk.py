@@ -20,6 +20,8 @@ _OPTIONS = (
 )
 _PATH = "/services/collector/event/1.0"
 _BATCH = 1000  # events in a request, as Docker has it
+_ANSWER_SECONDS = 3 * dial.SECONDS  # for a request and all of its answer
+_MOST_READ = 64 * 1024  # bytes of an answer
 _MOST_TOLD = 1024  # bytes of an answer in an error
 _LATER = (http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS)
 _Connection = http.client.HTTPConnection
@@ -111,9 +113,14 @@ class Splunk(Driver):
         connection = self._connection
         assert connection is not None
         try:
-            connection.request(method, _PATH, body, headers)
-            answer = connection.getresponse()
-            told = answer.read()
+            if connection.sock is None:
+                connection.connect()
+            with dial.within(connection.sock, _ANSWER_SECONDS):
+                connection.request(method, _PATH, body, headers)
+                answer = connection.getresponse()
+                told = answer.read(_MOST_READ)
+            if not answer.isclosed():
+                self.close()  # there is more of it than anybody wants
         except (OSError, http.client.HTTPException) as error:
             self.close()
             address = f"{self._url.scheme}://{self._url.netloc}{_PATH}"

@@ -50,10 +50,16 @@ def size(text: str, base: int) -> int:
     number, suffix = float(match[1]), match[2].lower()
     prefix = suffix.removesuffix("b").removesuffix("i") if suffix not in ("ib", "i") else suffix
     if suffix in ("", "b"):
-        return int(number)
+        return _bytes(text, number)
     if prefix not in _PREFIXES or suffix.endswith("i"):
         raise ValueError(f"invalid suffix: '{suffix}'")
-    return int(number * base ** _PREFIXES[prefix])
+    return _bytes(text, number * base ** _PREFIXES[prefix])
+
+
+def _bytes(text: str, number: float) -> int:
+    if number >= 1 << 63:
+        raise ValueError(f"invalid size: '{text}'")
+    return int(number)
 
 
 def url(text: str) -> SplitResult:
@@ -62,7 +68,7 @@ def url(text: str) -> SplitResult:
         found = urlsplit(text)
         found.port  # noqa: B018  read for what it raises
     except ValueError as error:
-        raise ValueError(f'parse "{text}": {_go_reason(text, str(error))}') from error
+        raise ValueError(_go_reason(text, str(error))) from error
     if ":" in text and not found.scheme:
         raise ValueError(f'parse "{text}": {_no_scheme(text)}')
     return found
@@ -76,4 +82,9 @@ def _no_scheme(text: str) -> str:
 
 def _go_reason(text: str, reason: str) -> str:
     match = re.search(r":([^:/\]]*)$", text)
-    return f'invalid port ":{match[1]}" after host' if match and "ort" in reason else reason
+    if match is None or "ort" not in reason:
+        return f'parse "{text}": {reason}'
+    port = match[1]
+    if port.isascii() and port.isdecimal():
+        return f'invalid port: strconv.ParseUint: parsing "{port}": value out of range'
+    return f'parse "{text}": invalid port ":{port}" after host'

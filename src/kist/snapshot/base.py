@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from kist.kernel import path
+from kist.kernel import path, tree
 from kist.kernel.libc import check, libc
 from kist.model.errors import Conflict, KistError, NotFound
 from kist.model.mount import Mount
@@ -247,5 +246,6 @@ def _entries(root: int, inside: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _remove_tree(path: str) -> None:
-    """shutil.rmtree walks by descriptor, so a link inside leads nowhere. Two collectors may meet: one finds less."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Two collectors may meet: one finds less."""
+    with contextlib.suppress(OSError):
+        tree.remove_path(path)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kist.api.times import parse_limit, parse_timestamp
+from kist.api.times import parse_limit, parse_prune_limit, parse_timestamp
 from kist.model.errors import InvalidParameter
 
 
@@ -51,3 +51,10 @@ def test_what_is_no_limit(text: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
         parse_limit(text)
     assert refused.value.message == f'failed to parse value as time or duration: "{text}"'
+
+
+def test_a_prune_has_one_limit() -> None:
+    assert parse_prune_limit([]) is None
+    assert parse_prune_limit(["5", "5"]) == 5_000_000_000
+    with pytest.raises(InvalidParameter, match="more than one until filter specified"):
+        parse_prune_limit(["1h", "2h"])

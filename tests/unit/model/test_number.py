@@ -72,6 +72,7 @@ def test_the_last_lines_of_a_log(text: str, wanted: int | None) -> None:
         lambda kind, size: None,
         cgroup2=True,
         default_network="bridge",
+        experimental=False,
     )
     request = Request(cast(Any, None), "GET", "/containers/x/logs", {}, False)
     request.parameters, request.query = {"name": "x"}, {"stdout": "1", "tail": text}

@@ -44,6 +44,7 @@ VALUE = {
         ("{{/* nothing */}}x", "x"),
         ("{{json (index .List 0)}}", '"x"'),
         ("{{range .List}}{{$.Number}}{{end}}", "55"),
+        ("{{$x := .Number}}{{$x }}{{$ | len}}{{range $k, $v := .Map}}{{$k}}{{$v | print}}{{end}}", "59azb1"),
         ("{{ne .Number 4}}{{lt .Number 9}}", "truetrue"),
     ],
 )

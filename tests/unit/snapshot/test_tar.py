@@ -117,9 +117,13 @@ def test_sparse_files_of_gnu_tar_are_whole(tmp_path: Path) -> None:
         made = subprocess.run(
             ["tar", "-C", tmp_path, "-S", f"--format={style}", "-c", "sparse"], stdout=subprocess.PIPE, check=True
         )
-        ((member, content),) = [(one, b"".join(data)) for one, data in members(io.BytesIO(made.stdout))]
-        assert member.name == "sparse"
+        ((member, pieces),) = [(one, list(data)) for one, data in members(io.BytesIO(made.stdout))]
+        assert (member.name, member.size) == ("sparse", (1 << 20) + 3)
+        content = bytearray(member.size)
+        for offset, piece in pieces:
+            content[offset : offset + len(piece)] = piece
         assert content == bytes(1 << 20) + b"end"
+        assert sum(len(piece) for _, piece in pieces) < 1 << 20, "holes are not read"
 
 
 @settings(max_examples=100, deadline=None)
