@@ -125,8 +125,12 @@ def create_or_pull(context: Context, options: Parsed, command: str) -> str:
 
 
 def _ask_for_image(context: Context, options: Parsed) -> None:
+    from kist.client import credentials
+
     name, tag = _name_and_tag(options.arguments[0])
-    context.client.open("POST", "/images/create", {"fromImage": name, "tag": tag}).read()
+    who = credentials.for_image(context.choice.config, options.arguments[0])
+    headers = {"X-Registry-Auth": who.header()}
+    context.client.open("POST", "/images/create", {"fromImage": name, "tag": tag}, headers=headers).read()
 
 
 def _name_and_tag(image: str) -> tuple[str, str]:

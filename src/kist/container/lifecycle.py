@@ -27,7 +27,7 @@ from kist.model.errors import Conflict, KistError, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
 from kist.runtime import foreign, plan
 from kist.runtime.criu import Restore
-from kist.runtime.supervisor import LaunchFailed, Message, MonitorHandle, WaitClient
+from kist.runtime.supervisor import VERSION, LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
 _GROUP_TRIES = 2000  # a millisecond each
@@ -324,7 +324,7 @@ class Lifecycle:
         for one in machine.execs.values():
             if one.running:
                 self._exec_ended(one, 137)
-        machine.foreign_version = ""
+        machine.foreign_version, machine.monitor_version = "", VERSION
         machine.close_handed_over()
         machine.ended.set()
         answer_pending(machine)

@@ -11,7 +11,7 @@ import msgspec
 from kist.model.config import ExecConfig
 from kist.model.container import ContainerRecord, State
 from kist.model.errors import Conflict, Unavailable
-from kist.runtime.supervisor import AttachClient, MonitorHandle, WaitClient
+from kist.runtime.supervisor import VERSION, AttachClient, MonitorHandle, WaitClient
 
 
 class ExecState(msgspec.Struct):
@@ -54,6 +54,7 @@ class Machine:
         self.restart: asyncio.TimerHandle | None = None  # between two lives, by its restart policy
         self.delay = 0.0  # seconds of its last pause between two lives; 0: it had none
         self.manual_restart = False  # the stop within a restart is not its end
+        self.monitor_version = VERSION  # of the protocol, as the monitor of its present life speaks it
         self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
         self.greeting: asyncio.Future[dict[str, object] | None] | None = None  # None: the monitor went without one
 

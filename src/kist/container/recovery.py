@@ -134,6 +134,7 @@ class Recovery:
 
     def _adopt(self, machine: Machine, greeting: Message) -> None:
         status = greeting["status"]
+        machine.monitor_version = greeting["version"]
         if isinstance(greeting.get("execs"), list):  # version 1 told no more than their pids
             self._execs.restore(machine, greeting["execs"])
         if status == "exited" and _is_recorded(machine, greeting):
