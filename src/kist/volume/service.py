@@ -166,6 +166,7 @@ class VolumeService:
             elif name not in self._records:  # made, and not even marked yet
                 with suppress(OSError):
                     os.rmdir(f"{self._root}/{name}")
+        self._collect()
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Takes it out of sight; its files go with the next `collect`. Raises NotFound, and Conflict while a container
