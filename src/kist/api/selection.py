@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from kist.api import render
@@ -10,6 +9,7 @@ from kist.api.app import atoi
 from kist.api.filters import Filters, boolean, match_labels
 from kist.model.container import NEVER, ContainerRecord
 from kist.model.errors import InvalidParameter
+from kist.model.pattern import Pattern
 
 FILTERS = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
@@ -118,9 +118,10 @@ def _name_matches(pattern: str, name: str) -> bool:
     """A regular expression against the name with and without its slash; what is none matches as it is, as in Docker."""
     names = (name, f"/{name}")
     try:
-        return any(re.search(pattern, one) for one in names)
-    except (re.error, RecursionError):
+        expression = Pattern(pattern)
+    except ValueError:
         return pattern in names
+    return any(expression.search(one) for one in names)
 
 
 def _places(record: ContainerRecord) -> set[str]:
