@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from kist.api import render
 from kist.api.app import atoi
@@ -116,12 +117,16 @@ def _by_prefix(records: list[ContainerRecord], prefixes: list[str]) -> set[str]:
 
 def _name_matches(pattern: str, name: str) -> bool:
     """A regular expression against the name with and without its slash; what is none matches as it is, as in Docker."""
-    names = (name, f"/{name}")
+    names, expression = (name, f"/{name}"), _expression(pattern)
+    return pattern in names if expression is None else any(map(expression.search, names))
+
+
+@lru_cache(maxsize=16)
+def _expression(text: str) -> Pattern | None:
     try:
-        expression = Pattern(pattern)
+        return Pattern(text)
     except ValueError:
-        return pattern in names
-    return any(expression.search(one) for one in names)
+        return None
 
 
 def _places(record: ContainerRecord) -> set[str]:
