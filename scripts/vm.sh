@@ -7,12 +7,12 @@
 #     scripts/vm.sh PYTEST-ARGUMENTS   others
 #
 # Kernel and root file system are kept in /var/tmp/kist-vm and made anew when what they are made of has changed.
-# KIST_VM_SECONDS bounds a run, KIST_VM_CPUS and KIST_VM_MEMORY are the machine's.
+# KIST_VM_SECONDS bounds a run, KIST_VM_CPUS and KIST_VM_MEMORY are the machine's, KIST_VM_DIR is where else it is kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "only root can make the machine's root file system" >&2; exit 1; }
 
-kept=/var/tmp/kist-vm
+kept=${KIST_VM_DIR:-/var/tmp/kist-vm}
 python=.venv/bin/python
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 docker=$(readlink -f "$(command -v "${DOCKER_CLI:-docker}")")

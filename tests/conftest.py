@@ -64,7 +64,7 @@ class Kistd:
             self.process = subprocess.Popen([*arguments, config, *self.flags], stdout=log, stderr=log)
         if self not in self.started:
             self.started.append(self)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 if self.request("GET", "/_ping")[0] == 200:

@@ -47,7 +47,7 @@ ENDPOINTS = (
     Endpoint("GET", "/containers/{id}/json", containers.ContainerInspect),
     Endpoint("GET", "/containers/{id}/top", containers.Processes),
     Endpoint("GET", "/containers/{id}/changes", list[containers.Change] | None),
-    Endpoint("GET", "/containers/{id}/checkpoints", list[containers.Checkpoint] | None),
+    Endpoint("GET", "/containers/{id}/checkpoints", list[containers.Checkpoint]),
     Endpoint("GET", "/containers/{id}/stats", stats.Stats, stream=True),
     Endpoint("POST", "/containers/{id}/update", containers.ContainerUpdated),
     Endpoint("POST", "/containers/{id}/wait", containers.ContainerWaited),

@@ -91,6 +91,10 @@ def test_logs_are_followed_to_the_end(engine: Kistd) -> None:
 def test_events_of_a_container_arrive_in_their_order(engine: Kistd) -> None:
     async def work(docker: aiodocker.Docker) -> None:
         subscriber = docker.events.subscribe()
+        listening = asyncio.create_task(subscriber.get())
+        while not listening.done():  # its request is on the way: wait until it hears anything at all
+            await docker.images.tag("busybox", "aio/heard")
+            await asyncio.wait([listening], timeout=0.05)
         container = await docker.containers.run(config("true"))
         await container.wait()
         await container.delete()
@@ -100,6 +104,7 @@ def test_events_of_a_container_arrive_in_their_order(engine: Kistd) -> None:
             if event is not None and event["Type"] == "container" and event["Actor"]["ID"] == container.id:
                 seen.append(event["Action"])
         assert seen == ["create", "start", "die", "destroy"]
+        await docker.images.delete("aio/heard")
 
     with_docker(engine, work)
 

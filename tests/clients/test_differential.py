@@ -28,6 +28,14 @@ ps -a --filter status=exited
 ps -a --filter exited=3
 ps --filter label=nothing
 ps -a --filter nonsense=1
+ps --filter noequals
+ps --filter=
+images -f noequals
+volume ls --filter noequals
+network ls -f noequals
+events --filter noequals
+system prune -f --filter noequals
+container prune --filter noequals
 ps -a --filter status=bad
 ps -as
 stats --no-stream {S}

@@ -77,8 +77,15 @@ def layer(*members: tuple[str, bytes | str | None]) -> io.BytesIO:
     return out
 
 
+def prepare(driver: DirectoryDriver, key: str, parent: str, *, init: bool = False) -> None:
+    """With all that takes long."""
+    fill = driver.prepare(key, parent, init=init)
+    if fill is not None:
+        fill()
+
+
 def commit(driver: DirectoryDriver, name: str, parent: str, *members: tuple[str, bytes | str | None]) -> None:
-    driver.prepare(f"active-{name}", parent)
+    prepare(driver, f"active-{name}", parent)
     driver.apply(f"active-{name}", layer(*members))
     driver.commit(name, f"active-{name}")
 
@@ -141,7 +148,7 @@ def test_several_directories_are_emptied_and_whited_out_in_one_layer(driver: Dir
 
 def test_what_is_written_stays_in_the_active_snapshot(driver: DirectoryDriver) -> None:
     commit(driver, "one", "", ("a", b"1"))
-    driver.prepare("container", "one")
+    prepare(driver, "container", "one")
     root = opened(driver, "container")
     Path(f"/proc/self/fd/{root}/a").write_bytes(b"changed")
     os.close(root)
@@ -151,7 +158,7 @@ def test_what_is_written_stays_in_the_active_snapshot(driver: DirectoryDriver) -
 
 def test_an_init_snapshot_has_the_mount_points(driver: DirectoryDriver) -> None:
     commit(driver, "one", "", ("a", b"1"))
-    driver.prepare("container", "one", init=True)
+    prepare(driver, "container", "one", init=True)
     root = opened(driver, "container")
     for name in ("proc", "sys", "dev/pts", "etc/resolv.conf", ".dockerenv"):
         assert os.path.exists(f"/proc/self/fd/{root}/{name}"), name
@@ -182,14 +189,14 @@ def test_links_modes_owners_and_times_are_kept(driver: DirectoryDriver) -> None:
 def test_names_that_climb_out_are_refused(
     driver: DirectoryDriver, members: list[tuple[str, bytes | str | None]]
 ) -> None:
-    driver.prepare("bad", "")
+    prepare(driver, "bad", "")
     with pytest.raises(InvalidParameter):
         driver.apply("bad", layer(*members))
     driver.remove("bad")
 
 
 def test_links_lead_nowhere_outside(driver: DirectoryDriver, tmp_path: Path) -> None:
-    driver.prepare("bad", "")
+    prepare(driver, "bad", "")
     with contextlib.suppress(KistError):  # refused, or kept inside
         driver.apply("bad", layer(("link", f"-> {tmp_path}"), ("link/inside", b"x")))
     assert list(tmp_path.iterdir()) == []
@@ -197,20 +204,20 @@ def test_links_lead_nowhere_outside(driver: DirectoryDriver, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("data", [b"not a tar at all" * 100, b"\0" * 100, b"x" * 512])
 def test_garbage_is_refused(driver: DirectoryDriver, data: bytes) -> None:
-    driver.prepare("bad", "")
+    prepare(driver, "bad", "")
     with pytest.raises(InvalidParameter):
         driver.apply("bad", io.BytesIO(data))
 
 
 def test_the_life_cycle_is_guarded(driver: DirectoryDriver) -> None:
     commit(driver, "one", "", ("a", b"1"))
-    driver.prepare("child", "one")
+    prepare(driver, "child", "one")
     with pytest.raises(Conflict):
-        driver.prepare("child", "one")
+        prepare(driver, "child", "one")
     with pytest.raises(Conflict):
         driver.remove("one")
     with pytest.raises(Conflict):
-        driver.prepare("grandchild", "child")
+        prepare(driver, "grandchild", "child")
     with pytest.raises(Conflict):
         driver.commit("again", "one")
     with pytest.raises(NotFound):
@@ -317,7 +324,7 @@ CHANGED = {
 
 def test_changes_are_told(driver: DirectoryDriver) -> None:
     commit(driver, "base", "", *BASE)
-    driver.prepare("box", "base", init=True)
+    prepare(driver, "box", "base", init=True)
     assert driver.changes("box")() == []
     with mounted(driver, "box") as root:
         change(root)
@@ -329,7 +336,7 @@ def test_changes_are_told(driver: DirectoryDriver) -> None:
 def test_a_diff_is_a_layer(driver: DirectoryDriver) -> None:
     """What it holds makes of the parent what the container had; the same files give the same bytes."""
     commit(driver, "base", "", *BASE)
-    driver.prepare("box", "base", init=True)
+    prepare(driver, "box", "base", init=True)
     with mounted(driver, "box") as root:
         change(root)
     first, second = io.BytesIO(), io.BytesIO()
@@ -337,7 +344,7 @@ def test_a_diff_is_a_layer(driver: DirectoryDriver) -> None:
     driver.diff("box")(second.write)
     assert first.getvalue() == second.getvalue()
     first.seek(0)
-    driver.prepare("again", "base")
+    prepare(driver, "again", "base")
     driver.apply("again", first)
     with mounted(driver, "again") as root:
         assert (root / "new/deep/f").read_bytes() == b"new"
@@ -353,7 +360,7 @@ def test_a_diff_is_a_layer(driver: DirectoryDriver) -> None:
 
 def test_a_diff_of_nothing_is_the_empty_layer(driver: DirectoryDriver) -> None:
     commit(driver, "base", "", ("a", b"1"))
-    driver.prepare("box", "base", init=True)
+    prepare(driver, "box", "base", init=True)
     out = io.BytesIO()
     driver.diff("box")(out.write)
     assert f"sha256:{hashlib.sha256(out.getvalue()).hexdigest()}" == EMPTY_LAYER

@@ -112,7 +112,8 @@ def test_streams_that_were_not_asked_for_do_not_come(engine: Kistd) -> None:
 
 def test_a_stalled_client_stops_neither_the_log_nor_others(engine: Kistd) -> None:
     size = 16 << 20
-    engine.ok("create", "--name", "box", "busybox", "sh", "-c", f"yes | head -c {size}; echo over; sleep 60")
+    engine.ok("create", "--name", "box", "--log-opt", "max-size=-1", "busybox", "sh", "-c",
+              f"yes | head -c {size}; echo over; sleep 60")  # fmt: skip
     stalled = [attach(engine, "box", "stream=1&stdout=1") for _ in range(2)]
     assert engine.request("POST", "/containers/box/start")[0] == 204
     time.sleep(0.2)

@@ -229,6 +229,8 @@ def test_every_life_and_every_mount(engine: Kistd, tmp_path: Path, life: str) ->
     try:
         if life != "created":
             engine.ok("start", "box")
+            while head(engine, "box", "/t/inside")[0] != 200:
+                time.sleep(0.02)
         if life == "paused":
             engine.ok("pause", "box")
         if life == "stopped":

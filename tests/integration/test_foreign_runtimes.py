@@ -354,3 +354,33 @@ def test_a_starter_that_dies_leaves_nothing(engine: Kistd) -> None:
         while cgroup.exists(layout, group):
             assert time.monotonic() < deadline, cgroup.pids(layout, group)
             time.sleep(0.02)
+
+
+def test_an_end_that_its_monitor_only_wrote_down_is_the_end(busybox_archive: Path, tmp_path: Path) -> None:
+    """The runtime's `delete` comes between the exit file and the news: a monitor killed there had told nobody."""
+    slow, go = tmp_path / "slow", tmp_path / "go"
+    slow.write_text(f"""#!/bin/sh
+case " $* " in *" delete "*) until [ -e {go} ]; do sleep 0.05; done;; esac
+exec {RUNC} "$@"
+""")
+    slow.chmod(0o755)
+    engine = _make_engine(busybox_archive, f"--add-runtime=slow={slow}")
+    try:
+        engine.ok("run", "-d", "--runtime=slow", "--name", "box", "busybox", "sh", "-c", "sleep 1; exit 5")
+        ident = engine.ok("inspect", "-f", "{{.Id}}", "box").strip()
+        parent = Path(f"/proc/{pid_of(engine, 'box')}/stat").read_text().rpartition(")")[2].split()[1]
+        waiting = UnixConnection(engine.socket)
+        waiting.request("POST", "/containers/box/wait")
+        exit_file, deadline = Path(f"{engine.base}/e/containers/{ident}/exit"), time.monotonic() + 10
+        while not exit_file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert status(engine, "box") == "running", "kistd was told: this test tests nothing"
+        os.kill(int(parent), signal.SIGKILL)
+        wait_for(engine, "box", "exited")
+        assert engine.ok("inspect", "-f", "{{.State.ExitCode}}", "box") == "5\n"
+        assert json.loads(waiting.getresponse().read()) == {"StatusCode": 5}
+        waiting.close()
+    finally:
+        go.touch()
+        _end_engine(engine)

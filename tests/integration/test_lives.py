@@ -25,7 +25,10 @@ def test_a_new_life_is_not_cleared_up_with_the_old_one(engine: Kistd, options: t
 
 def test_more_clients_than_descriptors_do_not_end_a_container(own_engine: Kistd) -> None:
     made = own_engine.ok("run", "-d", "--name", "popular", "busybox", "sleep", "1000").strip()
-    (monitor,) = _monitors(own_engine)
+    deadline = time.monotonic() + 10
+    while not (found := _monitors(own_engine)) and time.monotonic() < deadline:  # it takes its name a moment later
+        time.sleep(0.01)
+    (monitor,) = found
     resource.prlimit(monitor, resource.RLIMIT_NOFILE, (40, 40))
     with contextlib.ExitStack() as stack:
         for _ in range(60):

@@ -305,6 +305,36 @@ def test_splunk_that_is_busy(engine: Kistd, serve: Keep[Any]) -> None:
     assert [one["event"]["line"] for one in server.wait(50)] == [str(number) for number in range(1, 51)]
 
 
+def test_splunk_that_does_not_want_it(engine: Kistd, serve: Keep[Any]) -> None:
+    """What is refused for good is given up, told once, and holds nothing up; too many requests are no refusal."""
+    server = serve(servers.Collector("secret"))
+    given = options("splunk", splunk_url=f"http://127.0.0.1:{server.port}", splunk_token="secret",
+                    splunk_verify_connection="false")  # fmt: skip
+    script = "for n in 1 2 3; do until test -e /go$n; do sleep 0.05; done; seq ${n}1 ${n}5; done; sleep 100"
+    name = engine.ok("run", "-d", *given, "busybox", "sh", "-c", script).strip()
+
+    def told(text: str) -> list[str]:
+        return [line for line in engine.log().splitlines() if name in line and text in line]
+
+    def until_told(text: str) -> None:
+        deadline = time.monotonic() + 15
+        while not told(text):
+            assert time.monotonic() < deadline, engine.log()
+            time.sleep(0.05)
+
+    server.status = 400
+    engine.ok("exec", name, "touch", "/go1")
+    until_told("400")
+    server.status = 429
+    engine.ok("exec", name, "touch", "/go2")
+    until_told("429")
+    server.status = 200
+    engine.ok("exec", name, "touch", "/go3")
+    assert [one["event"]["line"] for one in server.wait(10)] == [f"{n}{m}" for n in (2, 3) for m in range(1, 6)]
+    until_told("5 lines were refused and given up")
+    assert len(told("lines are given up that the server refuses")) == 1
+
+
 # --- servers and processes that go away ---
 
 

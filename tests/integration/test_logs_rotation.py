@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from tests.conftest import Kistd
@@ -39,3 +41,21 @@ def test_where_files_are_deleted_the_lines_still_rise_and_end(engine: Kistd, max
     assert numbers == sorted(set(numbers))
     kept = [int(line) for line in engine.ok("logs", "fast").split()[:-1]]
     assert numbers[len(numbers) - len(kept) :] == kept
+
+
+@pytest.mark.parametrize(("in_the_way", "told"), [("new", "is not rotated"), ("packing", "is not compressed")])
+def test_what_fails_is_told_once_and_loses_no_line(engine: Kistd, in_the_way: str, told: str) -> None:
+    options = ("--log-opt", "max-size=1k", "--log-opt", "max-file=90", "--log-opt", "compress=true")
+    script = "until test -e go; do sleep 0.05; done; for i in $(seq 30); do seq 20; sleep 0.02; done"
+    ident = engine.ok("run", "-d", "--name", "box", *options, "busybox", "sh", "-c", script).strip()
+    path = Path(f"{engine.ok('inspect', '-f', '{{.LogPath}}', 'box').strip()}.{in_the_way}")
+    path.mkdir()
+    engine.ok("exec", "box", "touch", "go")
+    engine.ok("wait", "box")
+    deadline = time.monotonic() + 10
+    while not (lines := [one for one in engine.log().splitlines() if ident in one and told in one]):
+        assert time.monotonic() < deadline, engine.log()
+        time.sleep(0.05)
+    assert len(lines) == 1
+    assert engine.ok("logs", "box") == "".join(f"{number}\n" for number in range(1, 21)) * 30
+    path.rmdir()

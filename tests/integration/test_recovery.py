@@ -455,6 +455,13 @@ def other_version(directory: Path, version: int) -> str:
     assert f"\nVERSION = {protocol.VERSION}\n" in text
     text = text.replace(f"\nVERSION = {protocol.VERSION}\n", f"\nVERSION = {version}\n")
     path.write_text(text.replace("\nADOPTABLE = ", f"\nADOPTABLE = ({version},) or "))
+    if version < protocol.HOLDS:  # what is to be held back it takes for any other attach
+        path = directory / "kist/monitor/monitor.py"
+        text = path.read_text()
+        for now, then in (('            "let_go": self._let_go,\n', ""), ('held=message.get("held", "")', 'held=""')):
+            assert now in text
+            text = text.replace(now, then)
+        path.write_text(text)
     if version == 1:  # its greeting told the pids of running execs, and nothing that was kept
         path = directory / "kist/monitor/monitor.py"
         text = path.read_text()
@@ -475,13 +482,24 @@ def start_under(engine: Kistd, version: int, tmp_path: Path, monkeypatch: pytest
     engine.start()
 
 
-def test_a_monitor_of_the_version_before_is_adopted(
-    own_engine: Kistd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_monitor_of_a_version_before_is_adopted(
+    own_engine: Kistd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    start_under(own_engine, 1, tmp_path, monkeypatch, "sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.05; done")
+    script = "trap 'echo bye; exit 9' TERM; echo past; while :; do sleep 0.05; done"
+    start_under(own_engine, version, tmp_path, monkeypatch, "sh", "-c", script)
     assert state(own_engine, "box")["Running"] is True
     assert own_engine.ok("exec", "box", "echo", "hello") == "hello\n"
+    connection = UnixConnection(own_engine.socket)
+    connection.request("POST", "/containers/box/attach?logs=1&stream=1&stdout=1")
+    answer = connection.getresponse()
+    begin = time.monotonic()
+    assert answer.read(8 + 5)[8:] == b"past\n"
+    assert time.monotonic() - begin < 5, "it waited for what this monitor never says"
+    time.sleep(0.3)
     own_engine.ok("stop", "box")
+    assert answer.read()[8:] == b"bye\n"
+    connection.close()
     assert state(own_engine, "box")["ExitCode"] == 9
 
 

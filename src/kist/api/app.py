@@ -87,7 +87,7 @@ class App:
             raise ClientGone  # the answer cannot be taken back: the connection breaks off, so that it is not believed
         if is_plain_error(request.version):
             plain = {"X-Content-Type-Options": "nosniff"}
-            return Response(status, f"{message}\n".encode(), "text/plain; charset=utf-8", plain)
+            return Response(status, f"{message}\n".encode("utf-8", "replace"), "text/plain; charset=utf-8", plain)
         return error_response(status, message)
 
     def _route(self, request: Request) -> Handler | None:
@@ -155,10 +155,10 @@ def uint32(request: Request, name: str, what: str) -> int:
 def integer(request: Request, name: str) -> int | None:
     """Raises InvalidParameter with Go's text."""
     value = request.query.get(name, "")
-    return parse_integer(value) if value else None
+    return atoi(value) if value else None
 
 
-def parse_integer(value: str) -> int:
+def atoi(value: str) -> int:
     """Raises InvalidParameter with Go's text."""
     if not _INTEGER.match(value):
         raise errors.InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax')

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
+import functools
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 
-from kist.api import compat, render
-from kist.api.app import body, flag, integer, json_body, json_response, parse_integer, uint32
-from kist.api.filters import Filters, boolean, match_labels, parse_filters
+from kist.api import compat, render, selection
+from kist.api.app import body, flag, integer, json_body, json_response, uint32
+from kist.api.filters import match_labels, parse_filters
 from kist.api.times import parse_prune_limit, parse_timestamp
 from kist.api.usage import measured
 from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
 from kist.model.container import ContainerRecord
-from kist.model.errors import InvalidParameter, KistError, NotFound
+from kist.model.errors import Forbidden, InvalidParameter, KistError
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
-from kist.wire.containers import ContainerCreated, ContainersPruned, ContainerUpdated, ContainerWaited, Processes
+from kist.wire.containers import (
+    ContainerCreated,
+    ContainersPruned,
+    ContainerUpdated,
+    ContainerWaited,
+    ExitError,
+    Processes,
+)
 
-_FILTERS = frozenset({
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
-    "network", "publish", "since", "status", "volume",
-})  # fmt: skip
-_STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
-_HEALTH = ("none", "starting", "healthy", "unhealthy")
 _CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 
 
@@ -61,6 +63,7 @@ class Containers(Protocol):
     def unlink(self, name: str) -> None: ...
     async def sizes(self, name: str) -> tuple[int, int]: ...
     async def start(self, name: str) -> None: ...
+    async def start_from(self, name: str, checkpoint: str, directory: str) -> None: ...
     async def stop(self, name: str, seconds: int | None, signal: str) -> None: ...
     async def restart(self, name: str, seconds: int | None, signal: str) -> None: ...
     async def kill(self, name: str, signal: str) -> None: ...
@@ -72,7 +75,7 @@ class Containers(Protocol):
     async def prune(self, names: list[str]) -> tuple[list[str], int]: ...
     def resize(self, name: str, height: int, width: int) -> None: ...
     def top(self, name: str, arguments: str) -> tuple[list[str], list[list[str]]]: ...
-    def wait_now(self, name: str, condition: str) -> int | None: ...
+    def wait_now(self, name: str, condition: str) -> tuple[int, str] | None: ...
     def wait(self, name: str, descriptor: int, removed: bool) -> None: ...
     def check_keys(self, keys: str) -> None: ...
     def check_attachable(self, name: str) -> bool: ...
@@ -91,6 +94,13 @@ class Containers(Protocol):
     ) -> None: ...
 
 
+class Images(Protocol):
+    """What is asked of images to list containers: an id for a name ("": none), and what was made from an image."""
+
+    def resolve(self, name: str) -> str: ...
+    def descendants(self, name: str) -> frozenset[str]: ...
+
+
 Create = Callable[[ContainerConfig, HostConfig, dict[str, EndpointSettings] | None, str, str], Any]
 Logs = Callable[[str, dict[str, Any], bool], AsyncIterator[bytes]]
 
@@ -103,16 +113,18 @@ class ContainerRoutes:
     def __init__(
         self,
         containers: Containers,
+        images: Images,
         create: Create,
         logs: Logs,
         pruned: Callable[[str, int], None],
         *,
         cgroup2: bool,
         default_network: str,
-        check_start: Callable[[Request], None] = lambda request: None,
+        experimental: bool = False,
     ) -> None:
-        self._containers, self._create, self._logs, self._pruned = containers, create, logs, pruned
-        self._cgroup2, self._default_network, self._check_start = cgroup2, default_network, check_start
+        self._containers, self._images = containers, images
+        self._create, self._logs, self._pruned = create, logs, pruned
+        self._cgroup2, self._default_network, self._experimental = cgroup2, default_network, experimental
 
     def add_to(self, router: Router) -> None:
         for method, pattern, handler in (
@@ -138,18 +150,24 @@ class ContainerRoutes:
             router.add(method, pattern.replace("{name}", "{name:.*}"), handler)  # a link's name has a slash
 
     async def list(self, request: Request) -> Response:
-        filters = parse_filters(request, _FILTERS)
+        filters = parse_filters(request, selection.FILTERS)
         limit = integer(request, "limit") or 0
-        everything = flag(request, "all") or limit > 0 or "status" in filters
-        names = self._containers.link_names()
-        records = select(self._containers.all(), filters, everything)
-        if limit > 0:
-            records = records[:limit]
+        everything = flag(request, "all") or limit > 0 or bool(filters.get("status"))
+        wanted = selection.select(
+            self._containers.all(),
+            filters,
+            everything=everything,
+            find=self._containers.get,
+            descendants=self._images.descendants,
+        )
+        records = wanted[:limit] if limit > 0 else wanted
+        names, resolve = self._containers.link_names(), functools.cache(self._images.resolve)
+        sized: list[tuple[ContainerRecord, tuple[int, int] | None]]
         if flag(request, "size"):
-            sized = await measured(self._containers, records)
-            found = [render.summary(record, sizes, names.get(record.id)) for record, sizes in sized]
+            sized = [*await measured(self._containers, records)]
         else:
-            found = [render.summary(record, None, names.get(record.id)) for record in records]
+            sized = [(record, None) for record in records]
+        found = [render.summary(record, sizes, resolve, names.get(record.id)) for record, sizes in sized]
         return json_response([compat.container_summary(request, one) for one in found])
 
     async def create(self, request: Request) -> Response:
@@ -190,8 +208,16 @@ class ContainerRoutes:
         if "transfer-encoding" in request.headers or (is_number(length) and int(length) > 7):
             raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and "
                                    "removed in v1.24")  # fmt: skip
-        self._check_start(request)
-        await self._containers.start(request.parameters["name"])
+        name, query = request.parameters["name"], request.query
+        checkpoint, directory = query.get("checkpoint", ""), query.get("checkpoint-dir", "")
+        if checkpoint and not self._experimental:
+            raise InvalidParameter("checkpoint is only supported in experimental mode")
+        if checkpoint:
+            await self._containers.start_from(name, checkpoint, directory)
+        elif directory:
+            raise Forbidden("custom checkpointdir is not supported")  # by no start without a checkpoint
+        else:
+            await self._containers.start(name)
         return Response(204)
 
     async def stop(self, request: Request) -> Response:
@@ -269,9 +295,10 @@ class ContainerRoutes:
         if condition not in _CONDITIONS:
             raise InvalidParameter(f'invalid condition: "{condition}"')
         name = request.parameters["name"]
-        code = self._containers.wait_now(name, condition)
-        if code is not None:
-            return json_response(ContainerWaited(status_code=code))
+        over = self._containers.wait_now(name, condition)
+        if over is not None:
+            code, error = over
+            return json_response(ContainerWaited(status_code=code, error=ExitError(message=error) if error else UNSET))
         record = self._containers.get(name)
         head = {"Content-Type": "application/json", "Transfer-Encoding": "chunked", "Connection": "close"}
         taken = await request.hijack(request.head(200, head))
@@ -365,127 +392,3 @@ async def upgrade(request: Request, *, tty: bool, headers: Mapping[str, str] | N
         lines = ["HTTP/1.1 200 OK", *lines]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return await request.hijack("\r\n".join([*lines, "", ""]).encode())
-
-
-# --- the filters of `ps` ---
-
-
-def select(records: list[ContainerRecord], filters: Filters, everything: bool) -> list[ContainerRecord]:
-    """The containers that every filter lets through. Raises InvalidParameter, NotFound for `before` and `since`."""
-    for value in filters.get("status", ()):
-        if value not in _STATES:
-            reason = f"invalid value for state ({value}): must be one of {', '.join(_STATES)}"
-            raise InvalidParameter(f"invalid filter 'status={value}': {reason}")
-    for value in filters.get("exited", ()):
-        try:
-            parse_integer(value)
-        except InvalidParameter as error:
-            raise InvalidParameter(f"invalid filter 'exited={value}': {error.message}") from error
-    for value in filters.get("health", ()):
-        if value not in _HEALTH:
-            reason = f"invalid value for health ({value}): must be one of {', '.join(_HEALTH)}"
-            raise InvalidParameter(f"invalid filter 'health={value}': {reason}")
-    for key in ("publish", "expose"):
-        for value in filters.get(key, ()):
-            _check_port(key, value)
-    before, since = _created(records, filters, "before"), _created(records, filters, "since")
-    is_task = boolean(filters, "is-task")
-    found = []
-    for record in records:
-        if not everything and not record.state.running:
-            continue
-        if (before and record.created >= before) or (since and record.created <= since):
-            continue
-        if is_task is True:
-            continue
-        if _matches(record, filters):
-            found.append(record)
-    return found
-
-
-def _created(records: list[ContainerRecord], filters: Filters, key: str) -> str:
-    """When the container that is named was made, "" without one. Raises NotFound."""
-    found = ""
-    for name in filters.get(key, ()):
-        bare = name.removeprefix("/")
-        named = [record for record in records if record.name == bare or record.id.startswith(bare)]
-        if not named:
-            raise NotFound(f"No such container: {name}")
-        found = named[0].created
-    return found
-
-
-def _matches(record: ContainerRecord, filters: Filters) -> bool:
-    if not match_labels(filters, record.config.labels):
-        return False
-    checks: dict[str, Callable[[str], bool]] = {
-        "id": record.id.startswith,
-        "name": lambda value: _name_matches(value, record.name),
-        "status": lambda value: record.state.status == value,
-        "exited": lambda value: (
-            record.has_been_started and not record.state.alive and record.state.exit_code == int(value)
-        ),
-        "ancestor": lambda value: _is_ancestor(record, value),
-        "volume": lambda value: any(value in (point.name, point.destination, point.source) for point in record.mounts),
-        "network": lambda value: (
-            value in render.networks(record)
-            or any(endpoint.network_id.startswith(value) for endpoint in record.endpoints)
-        ),
-        "publish": lambda value: _has_port(record, value, published=True),
-        "expose": lambda value: _has_port(record, value, published=False),
-        "health": lambda value: value == (record.state.health.status if record.state.health else "none"),
-        "isolation": lambda value: value in ("", "default"),
-    }
-    return all(any(check(value) for value in filters[key]) for key, check in checks.items() if filters.get(key))
-
-
-def _name_matches(pattern: str, name: str) -> bool:
-    """A regular expression against the name with and without its slash; what is none matches as it is, as in Docker."""
-    names = (name, f"/{name}")
-    try:
-        return any(re.search(pattern, one) for one in names)
-    except (re.error, RecursionError):
-        return pattern in names
-
-
-def _is_ancestor(record: ContainerRecord, value: str) -> bool:
-    name = value if ":" in value or "@" in value else f"{value}:latest"
-    digits = value.removeprefix("sha256:")
-    mine = record.image if ":" in record.image.rpartition("/")[2] or "@" in record.image else f"{record.image}:latest"
-    return mine in (value, name) or record.image_id.removeprefix("sha256:").startswith(digits)
-
-
-def _has_port(record: ContainerRecord, value: str, *, published: bool) -> bool:
-    port, _, protocol = value.partition("/")
-    first, last = _port_range(port)
-    wanted = {f"{number}/{protocol or 'tcp'}" for number in range(first, last + 1)}
-    have = {f"{one.host_port}/{one.protocol}" for one in record.ports if record.state.alive}
-    if not published:
-        have = set(record.config.exposed_ports or ())
-    return bool(wanted & have)
-
-
-def _check_port(key: str, value: str) -> None:
-    """A value of the filters `publish` and `expose`. Raises InvalidParameter with Docker's texts."""
-    if ":" in value:
-        raise InvalidParameter(f"filter for '{key}' should not contain ':': {value}")
-    try:
-        _port_range(value.partition("/")[0])
-    except InvalidParameter as error:
-        raise InvalidParameter(f"error while looking up for {key} {value}: {error.message}") from error
-
-
-def _port_range(text: str) -> tuple[int, int]:
-    """`80` or `80-90`. Raises InvalidParameter with Go's texts."""
-    if not text:
-        raise InvalidParameter("empty string specified for ports")
-    numbers = []
-    for part in text.split("-")[:2]:
-        if not (part.isascii() and part.isdecimal()):
-            raise InvalidParameter(f'strconv.ParseUint: parsing "{part}": invalid syntax')
-        if len(part) > 9 or int(part) > 0xFFFF:
-            raise InvalidParameter(f'strconv.ParseUint: parsing "{part}": value out of range')
-        numbers.append(int(part))
-    if numbers[-1] < numbers[0]:
-        raise InvalidParameter(f"invalid range specified for port: {text}")
-    return numbers[0], numbers[-1]

@@ -35,7 +35,7 @@ def _values(given: Any, prefix: str) -> list[str]:
     if given is None:
         return []
     if isinstance(given, dict) and all(isinstance(on, bool) for on in given.values()):
-        return [value for value, on in given.items() if on]
+        return list(given)  # false or true, dockerd counts it as given
     if isinstance(given, list) and all(isinstance(value, str) for value in given):
         return given
     raise InvalidParameter(f"{prefix}invalid filter")
@@ -53,10 +53,10 @@ def match_labels(filters: Filters, labels: dict[str, str] | None, key: str = "la
 
 def boolean(filters: Filters, key: str) -> bool | None:
     """The value of a filter that is true or false. Raises InvalidParameter."""
-    values = filters.get(key)
-    if not values:
+    if key not in filters:
         return None
-    yes, no = ("1" in values or "true" in values), ("0" in values or "false" in values)
-    if yes == no:
-        raise InvalidParameter(f"invalid filter '{key}=[{' '.join(values)}]'")
-    return yes
+    values = filters[key]
+    true = not {"1", "true"}.isdisjoint(values)
+    if true != {"0", "false"}.isdisjoint(values):
+        raise InvalidParameter(f"invalid filter '{key}=[{' '.join(values)}]'" if values else f"invalid filter '{key}'")
+    return true

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -59,8 +60,8 @@ def networks(record: ContainerRecord) -> dict[str, Any]:
 
 
 def port_map(record: ContainerRecord) -> dict[str, Any]:
-    """NetworkSettings.Ports: what is exposed, and where it is published while the container runs."""
-    if not record.state.alive:
+    """NetworkSettings.Ports: what is exposed, and where it is published, while the container is in a bridge network."""
+    if not (record.state.alive and record.endpoints):
         return {}
     found: dict[str, Any] = dict.fromkeys(record.config.exposed_ports or ())
     for port in record.ports:
@@ -70,7 +71,7 @@ def port_map(record: ContainerRecord) -> dict[str, Any]:
 
 
 def ports_summary(record: ContainerRecord) -> list[dict[str, Any]]:
-    if not record.state.alive:
+    if not (record.state.alive and record.endpoints):
         return []
     found: list[dict[str, Any]] = [
         {"IP": one.host_ip, "PrivatePort": one.container_port, "PublicPort": one.host_port, "Type": one.protocol}
@@ -189,12 +190,21 @@ def _logs_to_file(record: ContainerRecord) -> bool:
     return record.has_been_started and (config is None or config.type == "json-file")
 
 
-def summary(record: ContainerRecord, sizes: tuple[int, int] | None, names: list[str] | None = None) -> dict[str, Any]:
-    """One element of GET /containers/json; `names` where links give it more than its own."""
+def summary(
+    record: ContainerRecord,
+    sizes: tuple[int, int] | None,
+    resolve: Callable[[str], str],
+    names: list[str] | None = None,
+) -> dict[str, Any]:
+    """One element of GET /containers/json; `names` where links give it more than its own.
+
+    `resolve` gives the id of the image that has a name today: the container's is shown by its id when that is another.
+    """
+    is_named = record.image == record.image_id or resolve(record.image) == record.image_id
     data: dict[str, Any] = {
         "Id": record.id,
         "Names": [f"/{name}" for name in names or (record.name,)],
-        "Image": record.image,
+        "Image": record.image if is_named else record.image_id,
         "ImageID": record.image_id,
         "Command": command_text(record),
         "Created": nanoseconds(record.created) // 1_000_000_000,

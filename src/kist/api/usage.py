@@ -19,6 +19,7 @@ from kist.wire import networks as wire
 
 class Images(Protocol):
     def all(self) -> list[Image]: ...
+    def resolve(self, name: str) -> str: ...
 
 
 class Containers(Protocol):
@@ -94,7 +95,7 @@ class DiskUsage:
             found |= self._of_images()
         if "container" in wanted:
             sized = await measured(self._containers, self._containers.all())
-            found["Containers"] = [render.summary(record, sizes) for record, sizes in sized]
+            found["Containers"] = [render.summary(record, sizes, self._images.resolve) for record, sizes in sized]
         if "volume" in wanted:
             found["Volumes"] = await self._of_volumes()
         return {**found, "BuildCache": [] if "build-cache" in wanted else None}

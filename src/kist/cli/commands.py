@@ -5,7 +5,7 @@ from __future__ import annotations
 from kist.cli.options import CREATE, RUN
 from kist.cli.parse import Command, Opt
 
-_FILTER = Opt("filter", "list", "Filter output based on conditions provided", "f")
+_FILTER = Opt("filter", "list", "Filter output based on conditions provided", "f", check="filter")
 _FORMAT = Opt("format", "text", "Format output using a custom template", "f")
 _LIST_FORMAT = Opt("format", "text", "Format output using a custom template")
 _QUIET = Opt("quiet", "flag", "Only display IDs", "q")
@@ -287,6 +287,7 @@ _IMAGES_OPTIONS = (
     _LIST_FORMAT,
     _NO_TRUNC,
     _QUIET,
+    Opt("tree", "flag", "List multi-platform images as a tree (not supported yet)", hidden=True),
 )
 _RMI_OPTIONS = (
     Opt("force", "flag", "Force removal of the image", "f"),
@@ -359,11 +360,11 @@ SYSTEM = (
         ),
     ),
 )
-_PRUNE_CONTAINERS = (_FORCE, Opt("filter", "list", 'Provide filter values (e.g. "until=<timestamp>")'))
+_PRUNE_CONTAINERS = (_FORCE, Opt("filter", "list", 'Provide filter values (e.g. "until=<timestamp>")', check="filter"))
 PRUNE = (
     _FORCE,
     Opt("all", "flag", "Remove all unused, not just dangling ones", "a"),
-    Opt("filter", "list", "Provide filter values"),
+    Opt("filter", "list", "Provide filter values", check="filter"),
 )
 
 GLOBAL = Command("", "[OPTIONS] COMMAND [ARG...]", "A container engine, Docker's in Python", "", (
@@ -464,7 +465,7 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("df", "[OPTIONS]", "Show disk usage", "system:df", (_LIST_FORMAT, Opt("verbose", "flag", "Show detailed information on space usage", "v"))),
         Command("prune", "[OPTIONS]", "Remove unused data", "system:prune", (
             Opt("all", "flag", "Remove all unused images not just dangling ones", "a"),
-            Opt("filter", "list", 'Provide filter values (e.g. "label=<key>=<value>")'),
+            Opt("filter", "list", 'Provide filter values (e.g. "label=<key>=<value>")', check="filter"),
             _FORCE, Opt("volumes", "flag", "Prune anonymous volumes"))),
         Command("dial-stdio", "", "Proxy the stdio stream to the daemon connection", "others:dial_stdio", hidden=True),
     )),
@@ -493,6 +494,7 @@ NOT_YET = {
                     _MEANWHILE),
     **dict.fromkeys((
         "compose", "swarm", "service", "stack", "node", "secret", "config", "plugin", "builder", "buildx", "manifest",
-        "trust", "network create", "network rm", "network connect", "network disconnect",
+        "trust", "bake", "model", "volume update", "network create", "network rm", "network connect",
+        "network disconnect",
     ), ""),
 }  # fmt: skip

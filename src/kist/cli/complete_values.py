@@ -104,24 +104,40 @@ OPTIONS: dict[str, Source] = {
     "cap-add": CAPABILITIES,
     "cap-drop": CAPABILITIES,
     "cgroupns": ("host", "private"),
+    "checkpoint-dir": "files",
     "cidfile": "files",
     "config": "files",
     "context": "contexts",
     "detach-keys": ("ctrl-",),
+    "blkio-weight-device": "files",
     "device": "files",
+    "device-read-bps": "files",
+    "device-read-iops": "files",
+    "device-write-bps": "files",
+    "device-write-iops": "files",
+    "docker": ("host=", "ca=", "cert=", "key=", "skip-tls-verify=", "from="),
     "driver": "volume drivers",
     "env": "environment",
     "env-file": "files",
     "from": "contexts",
+    "gpus": ("all",),
     "health-on-failure": ("none", "kill", "restart", "stop"),
     "host": ("unix://", "tcp://", "ssh://"),
     "input": "files",
+    "isolation": ("default",),
     "ipc": ("container:", "host", "none", "private", "shareable"),
     "label-file": "files",
     "link": "links",
     "log-driver": "log drivers",
     "log-level": ("debug", "info", "warn", "error", "fatal"),
     "log-opt": (
+        *(
+            f"fluentd-{name}="
+            for name in ("address", "async", "buffer-limit", "max-retries", "request-ack", "retry-wait")
+        ),
+        *(f"gelf-{name}=" for name in ("address", "compression-level", "compression-type", "tcp-max-reconnect")),
+        *(f"splunk-{name}=" for name in ("url", "token", "format", "gzip", "index", "source", "sourcetype")),
+        *(f"syslog-{name}=" for name in ("address", "facility", "format", "tls-ca-cert", "tls-cert", "tls-key")),
         "compress=",
         "env=",
         "env-regex=",
@@ -188,6 +204,18 @@ OPTIONS: dict[str, Source] = {
     "volume-driver": "volume drivers",
     "volumes-from": "containers",
 }
+
+# What is the user's own to say: names to be, numbers, times, texts. An option is here or has values above.
+FREE_TEXT = frozenset({
+    "add-host", "annotation", "author", "blkio-weight", "cgroup-parent", "change", "checkpoint", "cpu-count",
+    "cpu-percent", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "cpu-shares", "cpus", "cpuset-cpus",
+    "cpuset-mems", "description", "device-cgroup-rule", "dns", "dns-opt", "dns-option", "dns-search", "domainname",
+    "entrypoint", "expose", "group-add", "health-cmd", "health-interval", "health-retries", "health-start-interval",
+    "health-start-period", "health-timeout", "hostname", "io-maxbandwidth", "io-maxiops", "ip", "ip6", "kernel-memory",
+    "label", "last", "link-local-ip", "mac-address", "memory", "memory-reservation", "memory-swap",
+    "memory-swappiness", "message", "name", "net-alias", "network-alias", "oom-score-adj", "opt", "pids-limit",
+    "publish", "shm-size", "since", "stop-timeout", "tail", "time", "timeout", "tmpfs", "until", "user", "workdir",
+})  # fmt: skip
 
 _WITH_RAW = ("ps", "container ls", "images", "image ls", "volume ls", "network ls", "system df")
 _WITH_TABLE = ("history", "image history", "context ls", "stats", "container stats", "search")
@@ -297,6 +325,7 @@ FILTER_VALUES: dict[str, Source] = {
 _STATES = {
     **dict.fromkeys(("attach", "exec", "port", "top", "commit", "stats"), "active"),
     **dict.fromkeys(("stop", "kill", "wait"), "active"),
+    "checkpoint create": "active",
     "pause": "unpaused",
     "unpause": "paused",
     "start": "stopped",
@@ -332,5 +361,5 @@ def argument(name: str, path: tuple[str, ...]) -> str:
     if path[-1:] in (("create",), ("import",)) and bare in ("VOLUME", "CONTEXT", "NETWORK", "REPOSITORY"):
         return ""  # a new name
     if bare == "CONTAINER":
-        return _STATES.get(path[-1], "containers") if path else "containers"
+        return _STATES.get(" ".join(path), _STATES.get(path[-1], "containers")) if path else "containers"
     return str(_ARGUMENTS.get(bare, ""))

@@ -9,7 +9,7 @@ from typing import Any
 
 from kist.cli import tables
 from kist.cli.context import Context, Quiet
-from kist.cli.parse import Parsed, UsageError
+from kist.cli.parse import Parsed
 from kist.cli.stream import demultiplex, write_all
 from kist.client.http import ApiError
 from kist.model.errors import KistError
@@ -37,14 +37,10 @@ _PS = tables.Listing(
 
 
 def filters(words: list[str]) -> str | None:
-    """`--filter a=b` as the API takes it. Raises KistError for a word without `=`."""
+    """`--filter a=b` as the API takes it."""
     found: dict[str, dict[str, bool]] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(
-                f'invalid argument "{word}" for "-f, --filter" flag: bad format of filter (expected name=value)'
-            )
+    for word in filter(None, words):
+        key, _, value = word.partition("=")
         found.setdefault(key.strip().lower(), {})[value.strip()] = True
     return json.dumps(found) if found else None
 

@@ -49,6 +49,8 @@ _HISTORY = tables.Listing(
 
 
 def listing(context: Context, options: Parsed) -> int:
+    if options.tree:
+        raise KistError("kist images --tree is not supported yet: kist keeps one platform of an image")
     words = list(options.filter)
     if options.arguments:
         words.append(f"reference={options.arguments[0]}")

@@ -125,8 +125,12 @@ def create_or_pull(context: Context, options: Parsed, command: str) -> str:
 
 
 def _ask_for_image(context: Context, options: Parsed) -> None:
+    from kist.client import credentials
+
     name, tag = _name_and_tag(options.arguments[0])
-    context.client.open("POST", "/images/create", {"fromImage": name, "tag": tag}).read()
+    who = credentials.for_image(context.choice.config, options.arguments[0])
+    headers = {"X-Registry-Auth": who.header()}
+    context.client.open("POST", "/images/create", {"fromImage": name, "tag": tag}, headers=headers).read()
 
 
 def _name_and_tag(image: str) -> tuple[str, str]:
@@ -145,9 +149,18 @@ def _start_status(text: str) -> int:
 
 
 def _attached(
-    context: Context, container: str, streams: set[str], options: Parsed, removed: bool, *, wraps_errors: bool
+    context: Context,
+    container: str,
+    streams: set[str],
+    options: Parsed,
+    removed: bool,
+    *,
+    wraps_errors: bool,
+    restored: dict[str, str | None] | None = None,
 ) -> int:
-    """Attaches, waits, starts, and pumps until the end. `wraps_errors`: told as `run` tells them, with its status."""
+    """Attaches, waits, starts, and pumps until the end. `wraps_errors`: told as `run` tells them, with its status.
+    `restored` names the checkpoint that is started from.
+    """
     client = context.client
     detach = context.detach_keys(options.detach_keys)
     query = {"stream": True, "detachKeys": detach or None, **dict.fromkeys(sorted(streams), True)}
@@ -161,7 +174,7 @@ def _attached(
     stop_signals = _pass_signals_on(context, container) if options.sig_proxy else None
     try:
         try:
-            client.call("POST", f"/containers/{container}/start")
+            client.call("POST", f"/containers/{container}/start", restored)
         except ApiError as error:
             if not wraps_errors:
                 raise
@@ -236,11 +249,11 @@ def _pass_signals_on(context: Context, container: str) -> Any:
 
 def start(context: Context, options: Parsed) -> int:
     client = context.client
+    restored = {"checkpoint": options.checkpoint or None, "checkpoint-dir": options.checkpoint_dir or None}
     if options.checkpoint and not (options.attach or options.interactive):
         if len(options.arguments) > 1:
             raise KistError("you cannot restore multiple containers at once")
-        query = {"checkpoint": options.checkpoint, "checkpoint-dir": options.checkpoint_dir or None}
-        client.call("POST", f"/containers/{options.arguments[0]}/start", query)
+        client.call("POST", f"/containers/{options.arguments[0]}/start", restored)
         return 0
     if not (options.attach or options.interactive):
         return context.for_each(
@@ -255,7 +268,15 @@ def start(context: Context, options: Parsed) -> int:
     streams = {"stdout", "stderr"} | ({"stdin"} if options.interactive and found["Config"]["OpenStdin"] else set())
     view = _View(found["Config"]["Tty"], options)
     removed = found["HostConfig"]["AutoRemove"]
-    return _attached(context, found["Id"], streams, view, removed, wraps_errors=False)  # type: ignore[arg-type]  # the same names
+    return _attached(
+        context,
+        found["Id"],
+        streams,
+        view,  # type: ignore[arg-type]  # the same names
+        removed,
+        wraps_errors=False,
+        restored=restored,
+    )
 
 
 class _View:

@@ -191,12 +191,20 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _filter(text: str) -> str:
+    """An empty one is none, as in Docker."""
+    if text and "=" not in text:
+        raise ValueError("bad format of filter (expected name=value)")
+    return text
+
+
 READ: dict[str, Callable[[str], Any]] = {
     "address": _address,
     "bytes_rate": _bytes_rate,
     "device_rule": _device_rule,
     "domain": _domain,
     "extra_host": _extra_host,
+    "filter": _filter,
     "gpus": _gpus,
     "label": _label,
     "link": _link,

@@ -51,7 +51,7 @@ async def archive(engine: Engine, machine: Machine, asked: str, path: str) -> As
     async with root_of(engine, machine) as root:
         absolute = _absolute(path)
         with _told(path, asked):
-            file, found = await in_thread(lambda: _opened(root.descriptor, absolute))
+            file, found = await in_thread(lambda: _opened(root.descriptor, absolute), lambda made: os.close(made[0]))
         with held(file):
             engine.emit(machine, "archive-path")
             async with aclosing(drawn(lambda write: _pack(root, file, absolute, found, write))) as chunks:
@@ -70,7 +70,15 @@ async def export(engine: Engine, machine: Machine) -> AsyncIterator[Chunks]:
     async with own_root(engine, machine) as root:
         engine.emit(machine, "export")
         async with aclosing(drawn(work)) as chunks:
-            yield chunks
+            yield _whole(machine, chunks)
+
+
+async def _whole(machine: Machine, chunks: Chunks) -> Chunks:
+    """Raises NotFound at the end when the files were removed while they were read."""
+    async for chunk in chunks:
+        yield chunk
+    if machine.removed.is_set():
+        raise NotFound(f"No such container: {machine.id}")
 
 
 async def put(

@@ -21,13 +21,22 @@ from kist.container.logs import read_logs
 from kist.container.machine import Machine
 from kist.logs.reader import LogOptions
 from kist.model.errors import KistError
-from kist.runtime.supervisor import AttachClient
+from kist.runtime.supervisor import HOLDS, AttachClient
 
 _MONITOR_SECONDS = 10.0
 
 
 async def attach_with_past(engine: Engine, machine: Machine, client: AttachClient) -> None:
-    """Takes the client over before anything else can happen. The descriptor is the engine's from here on."""
+    """Takes the client over before anything else can happen. The descriptor is the engine's from here on.
+
+    A monitor of an earlier version holds nothing back: the log comes first, and what is said in that moment is missed.
+    """
+    if machine.state.alive and machine.monitor_version < HOLDS:
+        with suppress(ConnectionError), socket.socket(fileno=os.dup(client.descriptor)) as connection:
+            connection.setblocking(False)
+            await _send_past(engine, machine, client, 0, connection)
+        clients.attach(engine, machine, client)
+        return
     key = secrets.token_hex(8)
     hold: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     machine.holds[key] = hold

@@ -14,7 +14,7 @@ from kist.container.threads import in_thread
 from kist.image.archive import encode_config
 from kist.model import instructions
 from kist.model.config import ContainerConfig
-from kist.model.errors import Conflict, KistError
+from kist.model.errors import Conflict, KistError, NotFound
 from kist.model.image import HistoryEntry, Image, ImageConfig, RootFS
 from kist.model.reference import Reference
 from kist.model.timestamp import rfc3339
@@ -35,7 +35,9 @@ class CommitRequest(msgspec.Struct, frozen=True):
 
 
 async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> str:
-    """The id of the new image. Raises Conflict, InvalidParameter for a change that cannot be."""
+    """The id of the new image. Raises Conflict, InvalidParameter for a change that cannot be, NotFound
+    when it is removed meanwhile.
+    """
     if machine.state.status == "dead":
         raise Conflict(f"You cannot commit container {machine.id} which is Dead")
     if machine.record.removing:
@@ -52,7 +54,7 @@ async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> st
         engine.emit(machine, "commit", **told)
         return str(image.id)
     finally:
-        if paused:
+        if paused and machine.state.paused_briefly:  # nobody else took the pause over
             with suppress(KistError):  # it ended meanwhile, or somebody else let it go on
                 await pausing.unpause(engine, machine)
 
@@ -60,7 +62,7 @@ async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> st
 async def _pause(engine: Engine, machine: Machine) -> bool:
     """False when it has just ended: then nothing changes its files either."""
     try:
-        await pausing.pause(engine, machine)
+        await pausing.pause(engine, machine, briefly=True)
     except Conflict:
         if machine.state.alive:
             raise
@@ -85,6 +87,9 @@ async def _store(engine: Engine, machine: Machine, config: ContainerConfig, requ
             layer = await in_thread(store_layer)
         except OSError as error:
             raise KistError(f"cannot store the layer: {error.strerror or error}") from error
+        if machine.removed.is_set():  # its files went while they were read: the layer may be half of them
+            images.discard(layer)
+            raise NotFound(f"No such container: {machine.id}")
         layers = [] if layer == EMPTY_LAYER else [layer]
         if not layers:
             images.discard(layer)

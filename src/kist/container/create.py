@@ -15,6 +15,7 @@ from kist.container.logging import check_log_config
 from kist.container.machine import Machine
 from kist.container.names import check_name, new_id
 from kist.container.platform import parse_platform
+from kist.container.threads import in_thread
 from kist.kernel import caps
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig, RestartPolicy
 from kist.model.container import ContainerRecord, LinkedContainer, MountPoint
@@ -301,7 +302,9 @@ async def _make(
     directory = engine.directory(container_id)
     try:
         os.makedirs(directory, mode=0o710)
-        engine.snapshotter.prepare(container_id, image.snapshot if image else "", init=True)
+        fill = engine.snapshotter.prepare(container_id, image.snapshot if image else "", init=True)
+        if fill is not None:  # a driver that copies the whole image
+            await in_thread(fill)
         resolved = [await _volume(engine, container_id, point, image) for point in mounts]
         _make_bind_sources(mounts)
         record = ContainerRecord(
@@ -335,6 +338,7 @@ async def _take_back(engine: Engine, container_id: str) -> None:
     first one.
     """
     engine.volumes.give_back(container_id)
+    await engine.volumes.collect()
     shutil.rmtree(engine.directory(container_id), ignore_errors=True)
     with suppress(KistError):
         if engine.snapshotter.exists(container_id):

@@ -31,6 +31,8 @@ def _reason(failure: LaunchFailed) -> str:
 def start_error(failure: LaunchFailed) -> tuple[KistError, int]:
     """The error of `start` and the container's exit code."""
     reason = _reason(failure)
+    if failure.operation == "restore":
+        return KistError(f"failed to create task for container: OCI runtime restore failed: {reason}"), UNKNOWN
     if reason.startswith(_DAEMONS_OWN):
         return KistError(reason), NOT_EXECUTABLE
     where = "" if failure.foreign else "unable to start container process: error during container init: "

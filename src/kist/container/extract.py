@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -19,10 +18,11 @@ import msgspec
 
 from kist.image.compression import decompressed
 from kist.kernel import path
+from kist.kernel.tree import remove_tree
 from kist.model.errors import InvalidParameter
 from kist.snapshot.copy import held
-from kist.snapshot.reader import members
-from kist.snapshot.unpack import XATTR, Directories
+from kist.snapshot.reader import Piece, members
+from kist.snapshot.unpack import XATTR, Directories, write_at
 
 _CHUNK = 1 << 18
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -72,7 +72,7 @@ class _Extractor:
     def close(self) -> None:
         self._directories.close()
 
-    def add(self, member: tarfile.TarInfo, content: Iterator[bytes]) -> None:
+    def add(self, member: tarfile.TarInfo, content: Iterator[Piece]) -> None:
         self._directories.next_member()
         name = self._inside(member.name)
         if not name:
@@ -136,18 +136,18 @@ class _Extractor:
         if there and member.isdir():
             return
         if there:
-            shutil.rmtree(base, dir_fd=directory)
+            remove_tree(directory, base)
         else:
             os.unlink(base, dir_fd=directory)
         if kind != stat.S_IFREG:
             self._directories.forget()  # any name may lead elsewhere now
 
-    def _file(self, member: tarfile.TarInfo, content: Iterator[bytes], directory: int, base: str) -> None:
+    def _file(self, member: tarfile.TarInfo, content: Iterator[Piece], directory: int, base: str) -> None:
         with held(os.open(base, _CREATE, member.mode & 0o777, dir_fd=directory)) as file:
-            for chunk in content:
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(file, view) :]
+            for offset, chunk in content:
+                write_at(file, chunk, offset)
+            if member.issparse():
+                os.ftruncate(file, member.size)
             self._attributes(member, file)
             os.utime(file, ns=_times(member.mtime))
 
@@ -195,7 +195,8 @@ class _Extractor:
                     os.setxattr(file, key[len(XATTR) :], value.encode("utf-8", "surrogateescape"))
                 except OSError as error:
                     if error.errno not in _WITHOUT_ATTRIBUTES:
-                        raise
+                        attribute = key[len(XATTR) :]
+                        raise OSError(error.errno, error.strerror, f"{member.name}: {attribute}") from error
         if stat.S_IMODE(os.fstat(file).st_mode) != member.mode & 0o7777:
             os.chmod(file, member.mode & 0o7777)
 

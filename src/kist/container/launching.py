@@ -17,7 +17,7 @@ from kist.model.errors import Conflict, InvalidParameter, KistError
 from kist.model.network import Endpoint, Link, PublishedPort
 from kist.network import files as texts
 from kist.runtime import oci, seccomp
-from kist.runtime.launch import ForeignRuntime, LaunchRequest
+from kist.runtime.launch import ForeignRuntime, LaunchRequest, LogSetup
 from kist.runtime.security import parse_security_options
 from kist.runtime.spec import Joined, build_spec, capabilities_of
 
@@ -26,8 +26,10 @@ _HOSTS_LIMIT = 1 << 20  # bytes
 Prepared = tuple[LaunchRequest, tuple[Endpoint, ...], tuple[PublishedPort, ...]]
 
 
-def prepare(engine: Engine, machine: Machine) -> Prepared:
-    """Takes addresses and ports and writes files; what it took is given back when it fails."""
+def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
+    """Takes addresses and ports and writes files; what it took is given back when it fails. `address` is the one that
+    the container is to have when it is free.
+    """
     record = machine.record
     asked = record.host_config
     runtime = _runtime(engine, machine)
@@ -40,7 +42,7 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
             os.unlink(f"{run_dir}/{name}")
         except IsADirectoryError:  # what another runtime keeps
             shutil.rmtree(f"{run_dir}/{name}")
-    endpoint, link = _attach(engine, machine)
+    endpoint, link = _attach(engine, machine, address)
     ports: tuple[PublishedPort, ...] = ()
     try:
         if endpoint is not None:
@@ -51,10 +53,8 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
         files = _write_files(engine, machine, endpoint, linked)
         program, flags = _filter(engine, machine) if runtime is None else (b"", 0)
         told = tuple(variable for link in linked for variable in link.environment())
-        spec = build_spec(record, engine.host, joined, files, f"{engine.exec_root}/rootfs", linked=told)
         edits = engine.cdi.edits(asked.device_requests) if asked.device_requests else []
-        if edits:
-            spec = cdi.apply(spec, edits)
+        spec = _spec(engine, machine, joined, files, edits, told)
         request = LaunchRequest(
             container_id=record.id,
             spec=spec,
@@ -83,6 +83,37 @@ def prepare(engine: Engine, machine: Machine) -> Prepared:
     return request, (endpoint,) if endpoint is not None else (), ports
 
 
+def _spec(
+    engine: Engine,
+    machine: Machine,
+    joined: Joined,
+    files: dict[str, str],
+    edits: list[cdi.Edits],
+    told: tuple[str, ...] = (),
+) -> oci.Spec:
+    spec = build_spec(machine.record, engine.host, joined, files, f"{engine.exec_root}/rootfs", linked=told)
+    return cdi.apply(spec, edits) if edits else spec
+
+
+def mounted(engine: Engine, machine: Machine) -> LaunchRequest:
+    """What a start is given as far as mounts are concerned, for whoever asks how a running container was mounted."""
+    record = machine.record
+    asked = record.host_config.device_requests
+    spec = _spec(engine, machine, Joined(), files_of(engine, machine), engine.cdi.edits(asked) if asked else [])
+    return LaunchRequest(
+        container_id=record.id,
+        spec=spec,
+        user="",
+        extra_groups=(),
+        rootfs=engine.snapshotter.mounts(record.snapshot),
+        links=(),
+        log=LogSetup(),
+        run_dir=engine.run_dir(machine),
+        root_dir=f"{engine.exec_root}/rootfs",
+        cgroup=engine.cgroup(machine),
+    )
+
+
 def _runtime(engine: Engine, machine: Machine) -> ForeignRuntime | None:
     """Raises InvalidParameter when it is not registered any more."""
     if not engine.is_foreign(machine):
@@ -93,7 +124,7 @@ def _runtime(engine: Engine, machine: Machine) -> ForeignRuntime | None:
     return engine.runtimes.foreign[name]
 
 
-def _attach(engine: Engine, machine: Machine) -> tuple[Endpoint | None, Link | None]:
+def _attach(engine: Engine, machine: Machine, address: str) -> tuple[Endpoint | None, Link | None]:
     record = machine.record
     mode = record.host_config.network_mode
     if mode not in ("bridge", "host", "none") and not mode.startswith("container:"):
@@ -103,7 +134,7 @@ def _attach(engine: Engine, machine: Machine) -> tuple[Endpoint | None, Link | N
     settings = record.networks.get("bridge") or record.networks.get("default")
     mac = (settings.mac_address if settings else "") or record.config.mac_address
     hairpin = bool(record.host_config.port_bindings or record.host_config.publish_all_ports)
-    return engine.networks.attach(machine.id, mac, hairpin=hairpin)
+    return engine.networks.attach(machine.id, mac, address, hairpin=hairpin)
 
 
 def _joined(engine: Engine, machine: Machine) -> Joined:
@@ -157,12 +188,10 @@ def _check_bind_sources(machine: Machine) -> None:
 def _write_files(
     engine: Engine, machine: Machine, endpoint: Endpoint | None, linked: list[links.Linked]
 ) -> dict[str, str]:
-    """hosts, hostname and resolv.conf of this container; of the other one when it joins a network."""
+    """hosts, hostname and resolv.conf of this container, unless it has those of another one."""
     record, asked, defaults = machine.record, machine.record.host_config, engine.defaults
     directory = engine.directory(record.id)
-    if asked.network_mode.startswith("container:"):
-        directory = engine.directory(engine.index.find(asked.network_mode.partition(":")[2]).id)
-    else:
+    if not asked.network_mode.startswith("container:"):
         shares = asked.network_mode == "host"
         gateway = defaults.host_gateway or (engine.networks.get("bridge").gateway if _has_bridge(engine) else "")
         content = {
@@ -189,7 +218,16 @@ def _write_files(
             )
         for name, text in content.items():
             _write(f"{directory}/{name}", text)
-    return {f"/etc/{name}": f"{directory}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
+    return files_of(engine, machine)
+
+
+def files_of(engine: Engine, machine: Machine) -> dict[str, str]:
+    """Where the files of a container's network are: at the other one's when it joins a network."""
+    owner = machine.id
+    mode = machine.record.host_config.network_mode
+    if mode.startswith("container:"):
+        owner = engine.index.find(mode.partition(":")[2]).id
+    return {f"/etc/{name}": f"{engine.directory(owner)}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
 
 
 def tell_parents(engine: Engine, machine: Machine) -> None:

@@ -13,9 +13,11 @@ from kist.container import health, restarting
 from kist.container.ending import Ending
 from kist.container.engine import Engine
 from kist.container.errors import UNKNOWN, start_error
+from kist.container.exitfile import read_exit
 from kist.container.launching import prepare, tell_parents
 from kist.container.machine import ExecState, Machine
 from kist.container.packing import Packing
+from kist.container.pausing import resume
 from kist.container.release import answer_pending, answer_waiter, release_monitor, release_network
 from kist.container.removal import Removal
 from kist.container.restarting import Restarts
@@ -24,7 +26,8 @@ from kist.model.container import NEVER, ContainerRecord, State
 from kist.model.errors import Conflict, KistError, NotModified
 from kist.model.timestamp import nanoseconds, rfc3339
 from kist.runtime import foreign, plan
-from kist.runtime.supervisor import LaunchFailed, Message, MonitorHandle, WaitClient
+from kist.runtime.criu import Restore
+from kist.runtime.supervisor import VERSION, LaunchFailed, Message, MonitorHandle, WaitClient
 
 log = logging.getLogger(__name__)
 _GROUP_TRIES = 2000  # a millisecond each
@@ -42,8 +45,10 @@ class Lifecycle:
 
     # --- start ---
 
-    async def start(self, machine: Machine, restart_count: int = 0) -> None:
-        """Raises NotModified when it runs, Conflict, and InvalidParameter with exit code 126 or 127 in the record."""
+    async def start(self, machine: Machine, restart_count: int = 0, restore: Restore | None = None) -> None:
+        """Raises NotModified when it runs, Conflict, and InvalidParameter with exit code 126 or 127 in the record.
+        `restore`: not its program, but processes as a checkpoint has them.
+        """
         async with machine.lock:
             if machine.state.paused:
                 raise Conflict("cannot start a paused container, try unpause instead")
@@ -52,7 +57,9 @@ class Lifecycle:
             if machine.record.removing:
                 raise Conflict("container is marked for removal and cannot be started")
             machine.delay = 0.0
-            await self._start_new(machine, msgspec.structs.replace(machine.record, restart_count=restart_count))
+            await self._start_new(
+                machine, msgspec.structs.replace(machine.record, restart_count=restart_count), restore
+            )
 
     async def start_again(self, machine: Machine) -> None:
         """After the pause that its restart policy demands. Raises KistError; then it is over."""
@@ -67,7 +74,7 @@ class Lifecycle:
                 self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
                 raise
 
-    async def _start_new(self, machine: Machine, record: ContainerRecord) -> None:
+    async def _start_new(self, machine: Machine, record: ContainerRecord, restore: Restore | None = None) -> None:
         """Starts it with `record`, when all of its last life is gone."""
         if machine.cleanup is not None:
             await asyncio.wait([machine.cleanup])
@@ -76,7 +83,7 @@ class Lifecycle:
         if machine.record.has_been_started:
             await self._group_gone(machine)
         machine.record = record
-        await self._start(machine)
+        await self._start(machine, restore)
 
     async def _group_gone(self, machine: Machine) -> None:
         """Until whoever clears up behind the container's last life has done so: it removes the group by its name, and
@@ -88,21 +95,28 @@ class Lifecycle:
                 return
             await asyncio.sleep(0.001)
 
-    async def _start(self, machine: Machine) -> None:
+    async def _start(self, machine: Machine, restore: Restore | None) -> None:
         engine = self._engine
         clients, waiters = machine.take_pending()
         try:
             try:
                 await engine.shipping.prepare(machine)
-                launch, endpoints, ports = prepare(engine, machine)
+                launch, endpoints, ports = prepare(engine, machine, restore.facts.address if restore else "")
             except OSError as error:
                 raise KistError(f"cannot prepare the container: {error}") from error
             machine.started = asyncio.get_running_loop().create_future()
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
-            machine.record = msgspec.structs.replace(machine.record, endpoints=endpoints, ports=ports)
+            networks = engine.networks.identified(machine.record.networks, machine.record.host_config.network_mode)
+            machine.record = msgspec.structs.replace(
+                machine.record, endpoints=endpoints, ports=ports, networks=networks
+            )
             engine.index.save(machine, machine.record)
-            begin = foreign.launch if launch.foreign is not None else plan.launch
-            start = begin(launch, engine.layout)
+            if launch.foreign is not None:
+                start = foreign.launch(launch, engine.layout)
+            elif restore is not None:
+                start = restore.plan(launch, engine.layout)
+            else:
+                start = plan.launch(launch, engine.layout)
             machine.handle = await engine.supervisor.launch(
                 start,
                 clients,
@@ -111,7 +125,7 @@ class Lifecycle:
                 lambda handle: self.lost(machine, handle),
             )
         except BaseException as error:
-            self._answer_failed(waiters, UNKNOWN)
+            self._answer_failed(machine, waiters, UNKNOWN)
             for client in clients:
                 os.close(client.descriptor)
             self._failed(machine, error.message if isinstance(error, KistError) else str(error), UNKNOWN)
@@ -130,9 +144,13 @@ class Lifecycle:
         engine.emit(machine, "start")
 
     @staticmethod
-    def _answer_failed(waiters: list[WaitClient], code: int) -> None:
+    def _answer_failed(machine: Machine, waiters: list[WaitClient], code: int) -> None:
+        """Who waits for the end is told that there is none; who waits for the removal waits on."""
         for waiter in waiters:
-            answer_waiter(waiter, code)
+            if waiter.removed:
+                machine.pending_waiters.append(waiter)
+            else:
+                answer_waiter(waiter, code)
 
     def _failed(self, machine: Machine, message: str, code: int) -> None:
         """Nothing runs: everything is as before the start, but what went wrong is recorded."""
@@ -178,6 +196,8 @@ class Lifecycle:
             self.packing.rotated(machine)
         elif kind == "oom":
             self._on_oom(machine)
+        elif kind == "warning":
+            log.warning("the monitor of container %s: %s", machine.id, event["message"])
         elif kind == "detached":
             self._engine.emit(machine, "detach")
         elif kind == "held":
@@ -186,6 +206,10 @@ class Lifecycle:
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
+        elif kind == "dumped":
+            machine.settle_dump(event["failure"])
+        elif kind == "unknown_command" and event["command"] == "checkpoint":
+            machine.settle_dump("its monitor is of an older version of kist, start the container anew")
         elif kind.startswith("exec_"):
             self._on_exec(machine, event)
         for descriptor in descriptors:
@@ -234,6 +258,8 @@ class Lifecycle:
 
     def on_adopted(self, machine: Machine, greeting: Message) -> None:
         """A container of an earlier kistd runs on; that one may not have lived to hear that it started."""
+        if machine.state.paused_briefly:
+            resume(self._engine, machine)
         state = msgspec.structs.replace(
             machine.state,
             status="paused" if cgroup.frozen(self._engine.layout, self._engine.cgroup(machine)) else "running",
@@ -298,7 +324,7 @@ class Lifecycle:
         for one in machine.execs.values():
             if one.running:
                 self._exec_ended(one, 137)
-        machine.foreign_version = ""
+        machine.foreign_version, machine.monitor_version = "", VERSION
         machine.close_handed_over()
         machine.ended.set()
         answer_pending(machine)
@@ -314,10 +340,14 @@ class Lifecycle:
             release_monitor(self._engine, machine, removed=False)
 
     def lost(self, machine: Machine, handle: MonitorHandle) -> None:
-        """The connection ended. Without an exit before, the monitor died, and its container must not go on alone."""
+        """The connection ended. Without an exit before, the monitor died, and its container must not go on alone.
+
+        It may have died between writing the exit down and telling it.
+        """
         if machine.handle is not handle:
             return
         machine.handle = None
+        machine.settle_dump("its monitor died")
         if machine.started is not None and not machine.started.done():
             self._kill_rest(machine)
             machine.started.set_exception(
@@ -325,18 +355,19 @@ class Lifecycle:
             )
             return
         if machine.state.alive:
-            self.monitor_died(machine)
+            self.monitor_died(machine, read_exit(self._engine, machine))
 
     def of_earlier_boot(self, machine: Machine) -> bool:
         """Whether the machine went down since the start; the exec root, on a tmpfs, tells it too."""
         return machine.state.boot_id != self._boot_id or not os.path.isdir(self._engine.run_dir(machine))
 
-    def monitor_died(self, machine: Machine, code: int = 137, *, for_good: bool = False) -> None:
-        """Kills what is left of the container and records its end."""
+    def monitor_died(self, machine: Machine, exited: Message | None = None, *, for_good: bool = False) -> None:
+        """Kills what is left of the container and records its end: `exited`, or else that of being killed now."""
         self._kill_rest(machine)
         machine.pending_waiters += machine.handed_over  # it cannot answer them any more
         machine.handed_over = []
-        self.on_exited(machine, {"code": code, "finished_at": time.time_ns(), "oom": False}, for_good=for_good)
+        killed = {"code": 137, "finished_at": time.time_ns(), "oom": False}
+        self.on_exited(machine, exited or killed, for_good=for_good)
 
     def _kill_rest(self, machine: Machine) -> None:
         name = self._engine.cgroup(machine)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 
 from kist.model.container import ContainerRecord
 from kist.model.errors import KistError
+from kist.model.pattern import Pattern
 from kist.model.template import Struct, Template
 from kist.shipper.driver import Info
 
@@ -83,8 +83,8 @@ def _chosen(values: Mapping[str, str], options: dict[str, str], key: str) -> dic
     expression = options.get(f"{key}-regex", "")
     if expression:
         try:
-            pattern = re.compile(expression)
-        except re.error as error:
+            pattern = Pattern(expression)
+        except ValueError as error:
             raise ValueError(f"error parsing regexp: {error}: `{expression}`") from error
         found |= {name: value for name, value in values.items() if pattern.search(name)}
     return found

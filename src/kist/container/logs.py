@@ -25,7 +25,7 @@ def read_logs(engine: Engine, machine: Machine, options: LogOptions, follow: boo
 
 async def _pieces(engine: Engine, machine: Machine, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
     path = engine.log_path(machine)
-    reader = await asyncio.to_thread(LogReader, path, options)  # a tail may reach into compressed files
+    reader = await asyncio.to_thread(LogReader, path, options, follow=follow)  # a tail may reach into compressed files
     watcher = inotify.Inotify() if follow else None
     try:
         if watcher is not None:

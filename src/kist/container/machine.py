@@ -11,7 +11,7 @@ import msgspec
 from kist.model.config import ExecConfig
 from kist.model.container import ContainerRecord, State
 from kist.model.errors import Conflict, Unavailable
-from kist.runtime.supervisor import AttachClient, MonitorHandle, WaitClient
+from kist.runtime.supervisor import VERSION, AttachClient, MonitorHandle, WaitClient
 
 
 class ExecState(msgspec.Struct):
@@ -43,6 +43,7 @@ class Machine:
         self.ended.set()
         self.removed = asyncio.Event()
         self.started: asyncio.Future[None] | None = None
+        self.dumped: asyncio.Future[str] | None = None  # while a checkpoint is made: why it failed, or ""
         self.pending_clients: list[AttachClient] = []  # attached before the start
         self.pending_waiters: list[WaitClient] = []
         self.handed_over: list[WaitClient] = []  # our copies of what waits at the monitor, should that die
@@ -53,6 +54,7 @@ class Machine:
         self.restart: asyncio.TimerHandle | None = None  # between two lives, by its restart policy
         self.delay = 0.0  # seconds of its last pause between two lives; 0: it had none
         self.manual_restart = False  # the stop within a restart is not its end
+        self.monitor_version = VERSION  # of the protocol, as the monitor of its present life speaks it
         self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
         self.greeting: asyncio.Future[dict[str, object] | None] | None = None  # None: the monitor went without one
 
@@ -112,6 +114,11 @@ class Machine:
         clients, self.pending_clients = self.pending_clients, []
         waiters, self.pending_waiters = self.pending_waiters, []
         return clients, waiters
+
+    def settle_dump(self, failure: str) -> None:
+        """A checkpoint is made, or has failed; nothing when nobody waits for one."""
+        if self.dumped is not None and not self.dumped.done():
+            self.dumped.set_result(failure)
 
     def close(self) -> None:
         clients, waiters = self.take_pending()

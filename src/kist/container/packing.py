@@ -22,6 +22,7 @@ class Packing:
         self._engine = engine
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._more: set[str] = set()
+        self._told: set[str] = set()  # whose log could not be compressed last time
 
     def rotated(self, machine: Machine) -> None:
         if machine.id in self._tasks:
@@ -36,14 +37,17 @@ class Packing:
             try:
                 await asyncio.to_thread(compress_rotated, self._engine.log_path(machine))
             except OSError as error:
-                if not machine.record.removing:
+                if not machine.record.removing and machine.id not in self._told:
+                    self._told.add(machine.id)
                     log.warning("the log of container %s is not compressed: %s", machine.id, error)
                 return
+            self._told.discard(machine.id)
             if machine.id not in self._more:
                 return
 
     async def settled(self, machine: Machine) -> None:
         """Before its directory is removed."""
+        self._told.discard(machine.id)
         task = self._tasks.get(machine.id)
         if task is not None:
             await asyncio.wait([task])

@@ -13,8 +13,10 @@ from kist.kernel import cgroup
 from kist.model.errors import Conflict, KistError
 
 
-async def pause(engine: Engine, machine: Machine) -> None:
-    """Raises Conflict with Docker's texts when it does not run or is paused already, KistError when it cannot be."""
+async def pause(engine: Engine, machine: Machine, *, briefly: bool = False) -> None:
+    """`briefly`: for the engine itself, and recorded before it is done: the next kistd ends it.
+
+    Raises Conflict with Docker's texts when it does not run or is paused already, KistError when it cannot be."""
     async with machine.lock:
         if not machine.state.running:
             raise Conflict(f"container {machine.id} is not running")
@@ -22,6 +24,8 @@ async def pause(engine: Engine, machine: Machine) -> None:
         if machine.state.paused:
             raise Conflict(f"Container {machine.id} is already paused")
         name = engine.cgroup(machine)
+        if briefly:
+            _mark(engine, machine, machine.state.status, briefly=True)
         try:
             await asyncio.to_thread(cgroup.freeze, engine.layout, name)
         except OSError as error:
@@ -31,7 +35,7 @@ async def pause(engine: Engine, machine: Machine) -> None:
                 cgroup.thaw(engine.layout, name)
             raise KistError(f"cannot pause container {machine.id}: {error.strerror}") from error
         if machine.state.running:
-            _record(engine, machine, "paused", "pause")
+            _record(engine, machine, "paused", "pause", briefly=briefly)
 
 
 async def unpause(engine: Engine, machine: Machine) -> None:
@@ -53,8 +57,19 @@ def continue_now(engine: Engine, machine: Machine) -> None:
     _record(engine, machine, "running", "unpause")
 
 
-def _record(engine: Engine, machine: Machine, status: str, action: str) -> None:
-    state = msgspec.structs.replace(machine.state, status=status)
+def resume(engine: Engine, machine: Machine) -> None:
+    """An earlier kistd paused it, and did not live to let it go on."""
+    with suppress(OSError):  # it has ended, and its group is gone
+        cgroup.thaw(engine.layout, engine.cgroup(machine))
+    _mark(engine, machine, "running", briefly=False)
+
+
+def _mark(engine: Engine, machine: Machine, status: str, *, briefly: bool) -> None:
+    state = msgspec.structs.replace(machine.state, status=status, paused_briefly=briefly)
     engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
+
+
+def _record(engine: Engine, machine: Machine, status: str, action: str, *, briefly: bool = False) -> None:
+    _mark(engine, machine, status, briefly=briefly)
     engine.changed(machine)
     engine.emit(machine, action)

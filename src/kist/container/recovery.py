@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
 import os
 import shutil
+import time
 
 from kist.container.engine import Engine
 from kist.container.execs import Execs
+from kist.container.exitfile import read_exit
 from kist.container.lifecycle import Lifecycle
 from kist.container.machine import Machine
 from kist.container.release import release_monitor
@@ -18,7 +18,7 @@ from kist.container.restarting import starts_at_boot
 from kist.container.shipping import shipper_pid
 from kist.kernel import cgroup
 from kist.model.container import State
-from kist.model.timestamp import nanoseconds, rfc3339
+from kist.model.timestamp import rfc3339
 from kist.runtime.supervisor import ADOPTABLE, Message, MonitorHandle
 
 log = logging.getLogger(__name__)
@@ -134,6 +134,7 @@ class Recovery:
 
     def _adopt(self, machine: Machine, greeting: Message) -> None:
         status = greeting["status"]
+        machine.monitor_version = greeting["version"]
         if isinstance(greeting.get("execs"), list):  # version 1 told no more than their pids
             self._execs.restore(machine, greeting["execs"])
         if status == "exited" and _is_recorded(machine, greeting):
@@ -180,31 +181,21 @@ class Recovery:
     async def _await_exit_file(self, machine: Machine) -> None:
         """The monitor writes it a moment after the process ended."""
         for _ in range(_EXIT_FILE_TRIES):
-            if self._read_exit(machine) is not None:
+            if read_exit(self._engine, machine) is not None:
                 break
             await asyncio.sleep(0.01)
         self._replay(machine)
 
     def _replay(self, machine: Machine) -> None:
         """No monitor answers: its exit file tells the end. Without one the monitor died, or the whole machine did."""
-        event = self._read_exit(machine)
+        event = read_exit(self._engine, machine)
         if event is not None:
             self._lifecycle.on_exited(machine, event)
         elif self._lifecycle.of_earlier_boot(machine):
-            self._lifecycle.monitor_died(
-                machine, _CRASHED, for_good=True
-            )  # what its policy says comes when all is found
+            # what its policy says comes when all is found
+            self._lifecycle.monitor_died(machine, _lost_exit(_CRASHED, time.time_ns()), for_good=True)
         else:
             self._lifecycle.monitor_died(machine)
-
-    def _read_exit(self, machine: Machine) -> Message | None:
-        """The exit file of this start, not of one before it."""
-        started: State = machine.state
-        with contextlib.suppress(OSError, ValueError), open(f"{self._engine.run_dir(machine)}/exit", "rb") as file:
-            event: Message = json.load(file)
-            if event.get("pid") == started.pid or event.get("finished_at", 0) >= nanoseconds(started.started_at):
-                return event
-        return None
 
     async def _release_strays(self, known: set[str]) -> None:
         """Monitors of containers that were removed while they were told: they may go."""
@@ -263,5 +254,5 @@ def _discard(event: Message, descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
-def _lost_exit() -> Message:
-    return {"code": 128, "finished_at": 0, "oom": False}
+def _lost_exit(code: int = 128, finished_at: int = 0) -> Message:
+    return {"code": code, "finished_at": finished_at, "oom": False}

@@ -108,3 +108,5 @@ class Removal:
         await self._packing.settled(machine)
         await asyncio.to_thread(shutil.rmtree, self._engine.directory(machine.id), ignore_errors=True)
         await asyncio.to_thread(self._engine.snapshotter.collect)
+        if machine.record.mounts:
+            await self._engine.volumes.collect()

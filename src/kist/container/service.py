@@ -83,6 +83,23 @@ class ContainerService:
     async def start(self, name: str) -> None:
         await self._lifecycle.start(self._find(name))
 
+    async def start_from(self, name: str, checkpoint: str, directory: str) -> None:
+        """A start that goes on where a checkpoint was made; `directory` "" for the container's own."""
+        machine = self._find(name)
+        wanted = checkpoints.Wanted(f"/{machine.name}", checkpoint, directory)
+        restore = None if machine.state.running else checkpoints.load(self._engine, machine, wanted)
+        await self._lifecycle.start(machine, restore=restore)
+
+    async def checkpoint(self, name: str, checkpoint: str, directory: str, *, leave_running: bool) -> None:
+        wanted = checkpoints.Wanted(name, checkpoint, directory, leave_running)
+        await checkpoints.create(self._engine, self._find(name), wanted)
+
+    def checkpoints(self, name: str, directory: str) -> list[str]:
+        return checkpoints.names(self._engine, self._find(name), checkpoints.Wanted(name, "", directory))
+
+    async def remove_checkpoint(self, name: str, checkpoint: str, directory: str) -> None:
+        await checkpoints.remove(self._engine, self._find(name), checkpoints.Wanted(name, checkpoint, directory))
+
     async def stop(self, name: str, seconds: int | None, signal: str) -> None:
         await self._lifecycle.ending.stop(self._find(name), seconds, signal)
 
@@ -92,18 +109,6 @@ class ContainerService:
     async def kill(self, name: str, signal: str) -> None:
         """SIGKILL is waited for, as dockerd does: clients look at the exit code next."""
         await self._lifecycle.ending.kill(self._find(name), signal)
-
-    def checkpoints(self, name: str, directory: str) -> list[str]:
-        return checkpoints.names(self._engine, self._find(name), directory)
-
-    def checkpoint_create(self, name: str, checkpoint: str, directory: str, *, leave: bool) -> None:
-        checkpoints.create(self._engine, self._find(name), name, checkpoint, directory)
-
-    def checkpoint_remove(self, name: str, checkpoint: str, directory: str) -> None:
-        checkpoints.remove(self._engine, self._find(name), name, checkpoint, directory)
-
-    def checkpoint_start(self, name: str, checkpoint: str) -> None:
-        checkpoints.check_start(self._engine, self._find(name), checkpoint)
 
     async def pause(self, name: str) -> None:
         await pausing.pause(self._engine, self._find(name))
@@ -153,12 +158,12 @@ class ContainerService:
     def logs(self, name: str, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
         return read_logs(self._engine, self._find(name), options, follow)
 
-    def wait_now(self, name: str, condition: str) -> int | None:
-        """The exit code when there is nothing to wait for."""
-        machine = self._find(name)
-        if condition == "not-running" and not machine.state.running:
-            return machine.state.exit_code
-        return None
+    def wait_now(self, name: str, condition: str) -> tuple[int, str] | None:
+        """Exit code, and why it could not be started, when there is nothing to wait for."""
+        state = self._find(name).state
+        if condition != "not-running" or state.running:
+            return None
+        return state.exit_code, state.error if state.status == "created" else ""
 
     def wait(self, name: str, descriptor: int, removed: bool) -> None:
         """Takes over a connection whose head was sent; it is answered at the end, or at the removal."""

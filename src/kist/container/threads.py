@@ -17,8 +17,21 @@ T = TypeVar("T")
 _CHUNK = 1 << 18
 
 
-def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """What `work` answers or raises, of a new thread."""
+async def in_thread(work: Callable[[], T], undo: Callable[[T], object] = lambda result: None) -> T:
+    """What `work` answers or raises, of a new thread. A caller that is cancelled waits for its end all the same, as it
+    lends it descriptors; then `undo` gets the answer that nobody takes.
+    """
+    future = _started(work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await _ended(future)
+        if not future.cancelled() and future.exception() is None:
+            undo(future.result())
+        raise
+
+
+def _started(work: Callable[[], T]) -> asyncio.Future[T]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -53,12 +66,12 @@ async def drawn(work: Callable[[Callable[[bytes], object]], None]) -> AsyncGener
         with theirs:
             work(theirs.sendall)
 
-    future = in_thread(run)
+    future = _started(run)
     loop = asyncio.get_running_loop()
     try:
         while data := await loop.sock_recv(ours, _CHUNK):
             yield data
-        await future
+        await asyncio.shield(future)
     finally:
         ours.close()
         await _ended(future)
@@ -85,24 +98,32 @@ async def fed(chunks: AsyncIterator[bytes], work: Callable[[BinaryIO], T]) -> T:
             await loop.sock_sendall(ours, waiting)
             ours.shutdown(socket.SHUT_WR)
 
-    future = in_thread(run)
+    future = _started(run)
     sender = asyncio.get_running_loop().create_task(send())
     try:
         both: list[asyncio.Future[Any]] = [future, sender]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             await sender  # raises what kept the chunks from coming
-        return await future
+        return await asyncio.shield(future)
     finally:
         sender.cancel()
-        await asyncio.wait([sender])
-        ours.close()
-        await _ended(future)
+        try:
+            await _ended(sender)
+        finally:
+            ours.close()
+            await _ended(future)
 
 
 async def _ended(future: asyncio.Future[T]) -> None:
-    """Nothing of the work goes on behind the back of its caller."""
-    if not future.done():
-        await asyncio.wait([future])
+    """Nothing of the work goes on behind the back of its caller, however often that is cancelled."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
     if not future.cancelled():
         future.exception()  # told, or of no interest: the other end went
+    if cancelled is not None:
+        raise cancelled

@@ -70,7 +70,7 @@ async def root_of(engine: Engine, machine: Machine, *, writes: bool = False) -> 
         live = descriptor >= 0
         if not live:
             layout = _layout(engine, machine)
-            descriptor = await in_thread(lambda: _assembled(layout))
+            descriptor = await in_thread(lambda: _assembled(layout), undo=os.close)
         async with _closed(descriptor):
             yield Root(descriptor, live)
 
@@ -79,7 +79,7 @@ async def root_of(engine: Engine, machine: Machine, *, writes: bool = False) -> 
 async def own_root(engine: Engine, machine: Machine) -> AsyncIterator[int]:
     """A descriptor of the container's own files and its image's, to read, without anything mounted on top."""
     layers = engine.snapshotter.mounts(machine.record.snapshot, read_only=True)
-    async with _closed(await in_thread(lambda: open_root(layers))) as descriptor:
+    async with _closed(await in_thread(lambda: open_root(layers), undo=os.close)) as descriptor:
         yield descriptor
 
 

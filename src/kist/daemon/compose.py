@@ -285,17 +285,17 @@ class Daemon:
 
     def app(self) -> App:
         router = Router()
-        containers = self.containers
-        checkpoints = CheckpointRoutes(containers, experimental=self.settings.flag("experimental"))
-        checkpoints.add_to(router)
+        containers, experimental = self.containers, self.settings.flag("experimental")
+        CheckpointRoutes(containers, experimental=experimental).add_to(router)  # before names that may have slashes
         ContainerRoutes(
             containers,
+            self.engine.images,
             self._create,
             self._logs,
             self._pruned,
             cgroup2=self.engine.layout.is_v2,
             default_network=self.engine.networks.default_mode,
-            check_start=checkpoints.check_start,
+            experimental=experimental,
         ).add_to(router)
         StatsRoutes(containers).add_to(router)
         WebsocketRoutes(containers, self._logs).add_to(router)
@@ -318,7 +318,7 @@ class Daemon:
             lambda image_id: len(self._users_of_image(image_id)),
         )
         SystemRoutes(
-            facts.version(experimental=self.settings.flag("experimental")),
+            facts.version(experimental=experimental),
             lambda: facts.info(self.engine, self.settings, self._instance.id),
             usage.collect,
             self.engine.quiesce,
@@ -326,7 +326,7 @@ class Daemon:
         ).add_to(router)
         EventRoutes(self.events.listen).add_to(router)
         add_absent(router)
-        return App(router, f"kist/{facts.ENGINE_VERSION} (linux)", experimental=self.settings.flag("experimental"))
+        return App(router, f"kist/{facts.ENGINE_VERSION} (linux)", experimental=experimental)
 
     def _pruned(self, kind: str, freed: int) -> None:
         self.events.emit(kind, "prune", "", {"reclaimed": str(freed)})

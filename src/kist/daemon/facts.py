@@ -25,38 +25,70 @@ ENGINE_VERSION = f"{DOCKER_VERSION}+kist.{__version__}"
 
 def host_limits(layout: Layout, forwarding: bool, group: str) -> HostLimits:
     """What the cgroup controllers of this host can do. `group` is the engine's own."""
-    memory = layout.path("memory", "")
-    cpu, cpuset, block = layout.path("cpu", ""), layout.path("cpuset", ""), layout.path("blkio", "")
-    v2 = layout.is_v2
-    controllers = read(f"{layout.unified}/cgroup.controllers").split() if v2 else list(layout.v1)
     return HostLimits(
         cpu_count=os.cpu_count() or 1,
         cpus=_numbers(read("/sys/devices/system/cpu/online")),
         mems=_numbers(read("/sys/devices/system/node/online") or "0"),
-        memory="memory" in controllers,
-        swap=v2 or os.path.exists(f"{memory}/memory.memsw.limit_in_bytes"),
-        swappiness=not v2 and os.path.exists(f"{memory}/memory.swappiness"),
-        reservation="memory" in controllers,
-        oom_kill_disable=not v2 and os.path.exists(f"{memory}/memory.oom_control"),
-        pids="pids" in controllers,
-        cpu_shares="cpu" in controllers,
-        cpu_quota=v2 or os.path.exists(f"{cpu}/cpu.cfs_quota_us"),
-        cpu_realtime=os.path.exists(f"{cpu}/cpu.rt_period_us") if cpu else False,
-        cpuset=v2 or bool(cpuset),
-        blkio_weight=_has_weights(layout, group) if v2 else bool(block) and os.path.exists(f"{block}/blkio.bfq.weight"),
-        blkio_throttle=v2 or os.path.exists(f"{block}/blkio.throttle.read_bps_device"),
         forwarding=forwarding,
+        **(v2_limits(layout, group) if layout.is_v2 else v1_limits(layout)),
     )
 
 
-def _has_weights(layout: Layout, group: str) -> bool:
-    """On v2 a group shows it that has the io controller, as those of containers do."""
+def v1_limits(layout: Layout) -> dict[str, bool]:
+    """By the files in the hierarchies' roots, which show what groups have."""
+
+    def has(controller: str, name: str) -> bool:
+        root = layout.path(controller, "")
+        return bool(root) and os.path.exists(f"{root}/{name}")
+
+    return {
+        "memory": "memory" in layout.v1,
+        "swap": has("memory", "memory.memsw.limit_in_bytes"),
+        "swappiness": has("memory", "memory.swappiness"),
+        "reservation": "memory" in layout.v1,
+        "oom_kill_disable": has("memory", "memory.oom_control"),
+        "pids": "pids" in layout.v1,
+        "cpu_shares": "cpu" in layout.v1,
+        "cpu_quota": has("cpu", "cpu.cfs_quota_us"),
+        "cpu_realtime": has("cpu", "cpu.rt_period_us"),
+        "cpuset": "cpuset" in layout.v1,
+        "blkio_weight": has("blkio", "blkio.bfq.weight"),
+        "blkio_throttle": has("blkio", "blkio.throttle.read_bps_device"),
+    }
+
+
+def v2_limits(layout: Layout, group: str) -> dict[str, bool]:
+    """By the controllers that there are; what a kernel may leave out of one shows in a group made below the engine's,
+    as those of containers are. Who made this tree may have kept controllers for itself.
+    """
     probe = f"{group}/probe"
     cgroup.make_with_controllers(layout, probe)
     try:
-        return any(os.path.exists(f"{layout.path('io', probe)}/{name}") for name in ("io.bfq.weight", "io.weight"))
+        return _of_group(layout.path("", probe))
     finally:
         cgroup.remove(layout, probe)
+
+
+def _of_group(directory: str) -> dict[str, bool]:
+    controllers = set(read(f"{directory}/cgroup.controllers").split())
+
+    def has(controller: str, *names: str) -> bool:
+        return controller in controllers and any(os.path.exists(f"{directory}/{name}") for name in names)
+
+    return {
+        "memory": "memory" in controllers,
+        "swap": has("memory", "memory.swap.max"),  # CONFIG_SWAP, and not swapaccount=0
+        "swappiness": False,
+        "reservation": "memory" in controllers,
+        "oom_kill_disable": False,
+        "pids": "pids" in controllers,
+        "cpu_shares": "cpu" in controllers,
+        "cpu_quota": has("cpu", "cpu.max"),  # CONFIG_CFS_BANDWIDTH
+        "cpu_realtime": False,
+        "cpuset": "cpuset" in controllers,
+        "blkio_weight": has("io", "io.bfq.weight", "io.weight"),
+        "blkio_throttle": has("io", "io.max"),  # CONFIG_BLK_DEV_THROTTLING
+    }
 
 
 def _numbers(text: str) -> frozenset[int]:

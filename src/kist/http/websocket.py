@@ -75,11 +75,14 @@ def unmask(payload: bytes, key: bytes) -> bytes:
 
 
 class Frames:
-    """Takes bytes as they come and gives (kind, payload) of every whole frame; a continuation is data, too."""
+    """Takes bytes as they come and gives (kind, payload) of every control frame as a whole, of the others piece by
+    piece, as they are a stream: a client cannot have much kept by announcing much. A continuation is data, too.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._continues = False
+        self._kind, self._left, self._key = 0, 0, b""  # of the data frame that is not whole yet
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Raises ProtocolError."""
@@ -91,6 +94,8 @@ class Frames:
 
     def _next(self) -> tuple[int, bytes] | None:
         buffer = self._buffer
+        if self._left:
+            return self._piece() if buffer else None
         if len(buffer) < 2:
             return None
         first, second = buffer[0], buffer[1]
@@ -104,13 +109,23 @@ class Frames:
             at += width
         if size > _MOST:
             raise ProtocolError("the frame is too long", _TOO_BIG)
-        if len(buffer) < at + 4 + size:
+        if len(buffer) < at + 4 + (size if kind >= CLOSE else 0):
             return None
-        payload = unmask(bytes(buffer[at + 4 : at + 4 + size]), bytes(buffer[at : at + 4]))
-        del buffer[: at + 4 + size]
-        if kind in (CONTINUATION, TEXT, BINARY):
+        self._kind, self._left, self._key = kind, size, bytes(buffer[at : at + 4])
+        del buffer[: at + 4]
+        if kind < CLOSE:
             self._continues = not last
-        return kind, payload
+        return self._piece() if buffer or not size else None
+
+    def _piece(self) -> tuple[int, bytes]:
+        """What there is of the frame at hand."""
+        data = bytes(self._buffer[: self._left])
+        del self._buffer[: self._left]
+        self._left -= len(data)
+        payload = unmask(data, self._key)
+        turn = len(data) % 4
+        self._key = self._key[turn:] + self._key[:turn]
+        return self._kind, payload
 
     def _check(self, first: int, kind: int, last: bool, *, masked: bool, size: int) -> None:
         if first & 0x70 or kind not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
@@ -134,6 +149,7 @@ class Bridge:
             one.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
+        self._closed = False  # a closing frame was sent: it is the last
 
     async def run(self) -> None:
         """Closes both sockets of its own at the end."""
@@ -159,6 +175,9 @@ class Bridge:
 
     async def _send(self, kind: int, payload: bytes) -> None:
         async with self._sending:
+            if self._closed:
+                return
+            self._closed = kind == CLOSE
             await self._loop.sock_sendall(self._client, frame(kind, payload))
 
     async def _inward(self) -> None:

@@ -20,6 +20,7 @@ from kist.model.errors import InvalidParameter
 from kist.model.image import HistoryEntry, Image, ImageConfig, Index, Manifest, RootFS
 from kist.model.reference import Reference
 from kist.model.timestamp import rfc3339
+from kist.snapshot.headers import Header
 from kist.store.content import ContentStore
 
 _SMALL = 4 << 20  # metadata larger than this is refused
@@ -57,7 +58,7 @@ class _Contents:
 
     def read_all(self, stream: BinaryIO) -> None:
         try:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 18) as archive:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 18, tarinfo=Header) as archive:
                 for member in archive:
                     name = member.name.removeprefix("./").strip("/")
                     if member.isreg():
@@ -68,6 +69,8 @@ class _Contents:
             raise InvalidParameter(f"invalid archive: {error}") from error
 
     def _ingest(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+        if member.issparse():  # small, and as large as it likes
+            raise InvalidParameter(f"invalid archive: {member.name} is a sparse file")
         reader = archive.extractfile(member)
         assert reader is not None
         with self.content.ingest() as ingest:

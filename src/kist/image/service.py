@@ -88,6 +88,21 @@ class ImageService:
         """By reference, id or unambiguous prefix of an id. Raises NotFound, InvalidParameter."""
         return self._image(self._find(name))
 
+    def resolve(self, name: str) -> str:
+        """The id that a reference, an id or its prefix stands for now; "" when that is no image."""
+        try:
+            return self._find(name).id
+        except (NotFound, InvalidParameter):
+            return ""
+
+    def descendants(self, name: str) -> frozenset[str]:
+        """The ids of an image and of all that were made from it, and from those; none when that is no image."""
+        found, added = set[str](), {self.resolve(name)} - {""}
+        while added:
+            found |= added
+            added = {one.id for one in self._records.values() if self.config(one.id).parent in added} - found
+        return frozenset(found)
+
     def all(self) -> list[Image]:
         """All images, the newest first."""
         found = [self._image(record) for record in self._records.values()]
@@ -218,8 +233,10 @@ class ImageService:
             key = f"unpack-{chain}"
             if self._snapshotter.exists(key):
                 self._snapshotter.remove(key)
-            self._snapshotter.prepare(key, parent)
+            fill = self._snapshotter.prepare(key, parent)
             try:
+                if fill is not None:
+                    await asyncio.to_thread(fill)
                 found = await asyncio.to_thread(self._apply, key, self.content.path(blob))
                 if found != diff_ids[number]:
                     raise InvalidParameter(

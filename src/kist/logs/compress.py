@@ -7,14 +7,16 @@ leaves that file, which the next call removes, or a file beside its compressed c
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 
 from isal import isal_zlib
 
-from kist.logs.files import CHUNK, GZIP, HEAD, TAIL, oldest
+from kist.logs.files import CHUNK, GZIP, HEAD, MOST_MEMBERS, STDERR, TAIL, Member, oldest, pack_index
 from kist.logs.writer import lock_names
 
 _LEVEL = 1  # of 0 to 3
+_MEMBER = 1 << 20  # bytes of text, which a tail has to unpack in vain at most
 
 
 def compress_rotated(path: str, before: int = 0) -> None:
@@ -44,18 +46,32 @@ def _oldest_plain(path: str) -> int:
 
 
 def _pack(source: int, target: str) -> None:
-    """A gzip file with the time of the original, and its inode for a name."""
+    """A gzip file with the time of the original, and its inode for a name; in members, see `logs.files`."""
     status = os.fstat(source)
+    head = HEAD + b"%d\x00" % status.st_ino
+    members = []
     with open(target, "xb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o640)) as file:
-        file.write(HEAD + b"%d\x00" % status.st_ino)
-        deflate = isal_zlib.compressobj(level=_LEVEL, wbits=-15)
-        checksum = size = 0
-        while data := os.read(source, CHUNK):
-            checksum, size = isal_zlib.crc32(data, checksum), size + len(data)
-            file.write(deflate.compress(data))
-        file.write(deflate.flush() + TAIL.pack(checksum, size & 0xFFFFFFFF))
+        for text in _pieces(source, max(_MEMBER, status.st_size // (MOST_MEMBERS - 1))):
+            members.append(Member(file.tell(), text.count(b"\n"), text.count(STDERR)))
+            deflate = isal_zlib.compressobj(level=_LEVEL, wbits=-15)
+            file.write(head + deflate.compress(text) + deflate.flush())
+            file.write(TAIL.pack(isal_zlib.crc32(text), len(text) & 0xFFFFFFFF))
+        file.write(pack_index(members))
         file.flush()
         os.utime(file.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _pieces(source: int, size: int) -> Iterator[bytes]:
+    """A file in pieces of at least that many bytes and whole lines."""
+    text = b""
+    while data := os.read(source, CHUNK):
+        text += data
+        end = text.rfind(b"\n") + 1
+        if end >= size:
+            yield text[:end]
+            text = text[end:]
+    if text:
+        yield text
 
 
 def _put_in_place(path: str, partial: str, inode: int) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 import struct
-import sys
 from collections.abc import Iterator
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from urllib.parse import quote_plus
 
 import msgspec
 
-from kist.logs.files import CHUNK, LogChain, LogFile
+from kist.logs.files import CHUNK, STDERR, LogChain, LogFile, Member, read_index
 from kist.model.timestamp import nanoseconds
 
 _HEADER = struct.Struct(">BxxxI")
@@ -198,13 +197,13 @@ def _details(attrs: bytes | None) -> bytes:
 
 
 class LogReader:
-    """One reading of a log, from its oldest file to the end of the newest, and on as that grows.
+    """One reading of a log, from its oldest file to the end of the newest, and with `follow` on as that grows.
 
     Making one with `tail` may take a while where that reaches back into compressed files.
     """
 
-    def __init__(self, path: str, options: LogOptions) -> None:
-        self._chain = LogChain(path)
+    def __init__(self, path: str, options: LogOptions, *, follow: bool = True) -> None:
+        self._chain = LogChain(path, follow=follow)
         self._renderer = Renderer(options)
         self._options = options
         self._rest = b""
@@ -255,7 +254,7 @@ class LogReader:
             if file.packed:
                 missing -= _seek_packed_tail(file, missing, self._options)
             else:
-                offset, found = _tail_offset(file.descriptor, missing, self._options)
+                offset, found = _tail_offset(file, missing, self._options)
                 file.seek(offset)
                 missing -= found
 
@@ -286,49 +285,86 @@ def _since_offset(descriptor: int, since: int) -> int:
 
 
 def _seek_packed_tail(file: LogFile, count: int, options: LogOptions) -> int:
-    """Goes to the first of the last `count` lines of a file that can only be read forwards: once to count, once more to
-    find. How many lines there are from there.
+    """Goes to the first of the last `count` lines of a file that can only be read forwards, from the member that its
+    index names. Without an index: once to count, once more to find. How many lines there are from there.
     """
+    members = read_index(file.descriptor)
+    if not members:
+        members = [_as_member(file, options)]
+    found, begin = 0, len(members)
+    while begin and found < count:
+        begin -= 1
+        found += _wanted_of(members[begin], options)
+    if begin == len(members):
+        file.seek_member(os.fstat(file.descriptor).st_size)
+        return 0
+    file.seek_member(members[begin].offset)
+    _skip(file, found - count, options)
+    return min(found, count)
+
+
+def _as_member(file: LogFile, options: LogOptions) -> Member:
+    lines = stderr = 0
+    for data in iter(file.read, b""):
+        lines += data.count(b"\n")
     if not (options.stdout and options.stderr):
-        total = sum(1 for _ in _wanted_lines(file, options))
-        file.seek(0)
-        offsets = islice(_wanted_lines(file, options), max(0, total - count), None)
-        file.seek(next(offsets, sys.maxsize))
-        return min(count, total)
-    total = 0
-    while data := file.read():
-        total += data.count(b"\n")
-    file.seek(0)
-    skipped = total - count
-    while skipped > 0 and (data := file.read()):
+        file.seek_member(0)
+        stderr = sum(1 for line in _lines(file) if STDERR in line)
+    return Member(0, lines, stderr)
+
+
+def _wanted_of(member: Member, options: LogOptions) -> int:
+    if options.stdout and options.stderr:
+        return member.lines
+    return member.stderr if options.stderr else member.lines - member.stderr
+
+
+def _skip(file: LogFile, count: int, options: LogOptions) -> None:
+    """Goes behind so many wanted lines, to the beginning of another."""
+    while count > 0 and (data := file.read()):
+        data = _whole(file, data)
         here = data.count(b"\n")
-        if here >= skipped:
-            file.give_back(data.split(b"\n", skipped)[-1])
-        skipped -= here
-    return min(count, total)
+        if options.stdout and options.stderr:
+            if here >= count:
+                file.give_back(data.split(b"\n", count)[-1])
+            count -= here
+            continue
+        at = 0
+        for line in data.split(b"\n")[:here]:
+            if not count:
+                break
+            at += len(line) + 1
+            count -= _wanted(line, options)
+        file.give_back(data[at:])
 
 
-def _wanted_lines(file: LogFile, options: LogOptions) -> Iterator[int]:
-    """Offsets at which wanted lines begin."""
-    offset, rest = 0, b""
+def _whole(file: LogFile, data: bytes) -> bytes:
+    """With the rest of its last line."""
+    while not data.endswith(b"\n") and (more := file.read()):
+        end = more.find(b"\n") + 1
+        data += more[:end] if end else more
+        if end:
+            file.give_back(more[end:])
+    return data
+
+
+def _lines(file: LogFile) -> Iterator[bytes]:
+    rest = b""
     while data := file.read():
         *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if line and _wanted(line, options):
-                yield offset
-            offset += len(line) + 1
+        yield from lines
 
 
-def _tail_offset(descriptor: int, count: int, options: LogOptions) -> tuple[int, int]:
+def _tail_offset(file: LogFile, count: int, options: LogOptions) -> tuple[int, int]:
     """(offset of the first of the last `count` lines, how many lines there are from there)."""
-    position = os.fstat(descriptor).st_size
+    position = file.size
     if count == 0:
         return position, 0
     found, rest = 0, b""
     while position > 0:
         size = min(CHUNK, position)
         position -= size
-        data = os.pread(descriptor, size, position) + rest
+        data = os.pread(file.descriptor, size, position) + rest
         lines = data.split(b"\n")
         rest = lines[0]
         offset = position + len(data)
@@ -345,4 +381,4 @@ def _tail_offset(descriptor: int, count: int, options: LogOptions) -> tuple[int,
 def _wanted(line: bytes, options: LogOptions) -> bool:
     if options.stdout and options.stderr:
         return True
-    return (b'","stream":"stderr",' in line[-400:]) == options.stderr
+    return (STDERR in line) == options.stderr

@@ -71,10 +71,13 @@ class JsonFileWriter:
         attrs: dict[str, str] | None = None,
         descriptor: int = -1,
         on_rotated: Callable[[], None] | None = None,
+        on_stuck: Callable[[OSError], None] | None = None,
     ) -> None:
         """`descriptor`: the file, opened by open_log already. `on_rotated`: somebody else compresses what is old, and
-        is told that there is something to do.
+        is told that there is something to do. `on_stuck` hears of the first rotation that fails, and of the first
+        after one that did not.
         """
+        self._on_stuck = on_stuck
         self.path = path
         self._on_rotated = on_rotated
         self._max_size, self._max_files = max_size, max_files
@@ -151,7 +154,9 @@ class JsonFileWriter:
             try:
                 self._rotate()
                 self._rotate_at = self._max_size
-            except OSError:  # nothing is lost: the file takes more than it should until a later try
+            except OSError as error:  # nothing is lost: the file takes more than it should until a later try
+                if self._rotate_at == self._max_size and self._on_stuck is not None:
+                    self._on_stuck(error)
                 self._rotate_at = self.size + PIECE
         tail = b'","stream":"' + stream + b'",' + self._attrs + b'"time":"' + self._clock.stamp() + b'"}\n'
         whole = body.endswith(b"\n")

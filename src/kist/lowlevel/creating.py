@@ -29,6 +29,8 @@ def command(root: str, name: str, options: dict[str, object], log: Log, *, run: 
     process.check_console(found.spec.process.terminal, console, foreground=foreground)
     preserved = process.preserved(int(str(options["preserve-fds"])))
     container = state.make(root, _kept(name, found))
+    if foreground:
+        terminal.hold_signals()
     with state.locked(root, name):
         try:
             request = _request(name, container, found, bool(options["no-new-keyring"]), preserved)

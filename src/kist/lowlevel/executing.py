@@ -37,6 +37,8 @@ def _execute(root: str, name: str, arguments: list[str], options: dict[str, obje
     console, detach = str(options["console-socket"]), bool(options["detach"])
     process.check_console(asked.terminal, console, foreground=not detach and not console)
     preserved = process.preserved(int(str(options["preserve-fds"])))
+    if not detach:
+        terminal.hold_signals()
     started = _start(container, asked, program, flags, preserved)
     if console:
         process.send_console(console, started.console)

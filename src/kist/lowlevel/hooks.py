@@ -68,6 +68,7 @@ def _become(call: Call, given: int, said: int, bundle: str) -> None:
         os.dup2(said, 2)
         os.closerange(3, 1 << 16)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         pairs = (variable.partition("=") for variable in call.environment)
         os.execve(call.path, call.arguments or [call.path], {name: value for name, _, value in pairs})
     except OSError as error:

@@ -13,6 +13,12 @@ from typing import Any
 from kist.kernel import pidfd
 
 _NOT_PASSED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH, signal.SIGURG}
+_PASSED = {number for number in signal.valid_signals() - _NOT_PASSED if number < signal.SIGRTMIN}
+
+
+def hold_signals() -> None:
+    """Before a start whose end is waited for: signals wait until there is a process to pass them to."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED)
 
 
 def attend(process: int, master: int) -> int:
@@ -43,12 +49,12 @@ def _pass_signals(process: int, master: int) -> dict[int, Any]:
             return
 
     old: dict[int, Any] = {}
-    for number in signal.valid_signals() - _NOT_PASSED:
-        if number < signal.SIGRTMIN:
-            old[number] = signal.signal(number, passed)
+    for number in _PASSED:
+        old[number] = signal.signal(number, passed)
     if master >= 0:
         old[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, lambda number, frame: _take_size(master))
         _take_size(master)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED)
     return old
 
 

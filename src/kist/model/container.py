@@ -41,6 +41,7 @@ class State(msgspec.Struct, frozen=True):
     started_at: str = NEVER
     finished_at: str = NEVER
     boot_id: str = ""  # /proc/sys/kernel/random/boot_id when it was started
+    paused_briefly: bool = False  # by the engine, which lets it go on by itself, after its own crash as well
     health: HealthState | None = None  # None: it has no health check
 
     @property

@@ -26,6 +26,9 @@ class _Continue(Exception):
     pass
 
 
+_TOO_DEEP = ":1: the template is nested too deeply"
+
+
 class Template:
     """A parsed template. Raises TemplateError with Go's words."""
 
@@ -37,6 +40,8 @@ class Template:
         except TemplateError as error:
             told = error.message.removeprefix("template parsing error: template: ")
             raise TemplateError(f"{prefix}template: {name}{told}") from None
+        except RecursionError:
+            raise TemplateError(f"{prefix}template: {name}{_TOO_DEEP}") from None
 
     def render(self, value: Any, *, strict: bool = False, titles: bool = False) -> str:
         """`strict`: a key that a map has not is an error. `titles`: a table's head, where functions change nothing.
@@ -50,6 +55,10 @@ class Template:
             self.so_far = "".join(run.out)
             if not titles:
                 raise
+        except RecursionError:
+            raise TemplateError(f"template: {self.name}{_TOO_DEEP}") from None
+        except (OverflowError, MemoryError):
+            raise TemplateError(f"template: {self.name}:1: a number is too large for what is done with it") from None
         return "".join(run.out)
 
     def error(self, node: Node, told: str, shown: str = "") -> TemplateError:

@@ -99,7 +99,7 @@ def _length(value: Any) -> int:
         raise FunctionError("len of nil pointer")
     if isinstance(value, Struct | bool | int | float):
         raise FunctionError(f"len of type {kind_of(value)}")
-    return len(value.encode()) if isinstance(value, str) else len(value)
+    return len(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else len(value)
 
 
 def _basic(value: Any) -> str:
@@ -154,7 +154,7 @@ def _escaper(pairs: dict[str, str]) -> Callable[..., str]:
 
 
 def _query(*values: Any) -> str:
-    return quote_plus(sprint(values))
+    return quote_plus(sprint(values), errors="surrogatepass")
 
 
 _HTML = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&#34;", "'": "&#39;", "\0": "\ufffd"}

@@ -182,7 +182,7 @@ def _create(runtime: Runtime, config: Message, context: Context, ends: Ends) -> 
             _join_unified(context.layout, context.cgroup, pid)
             started_at = pidfd.start_time(pid)
             _call(runtime, ["start", runtime.id], ends)
-        except (Failed, OSError) as error:
+        except Exception as error:
             _kill(runtime, handle)
             failed = error if isinstance(error, Failed) else Failed(report("start", error))
             failed.init = handle

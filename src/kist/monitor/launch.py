@@ -106,7 +106,7 @@ def start(
         if station is not None:
             flags, number = config["clone_flags"], signal.SIGCHLD
         pid, handle = ns.clone(flags, cgroup_fd=group, exit_signal=number)
-    except OSError as error:
+    except Exception as error:
         raise Failed(report("clone", error)) from error
     finally:
         if group >= 0:
@@ -123,7 +123,7 @@ def start(
         if before:  # init waits for it only then, and an unread message would break the wire
             ours.send(b"go")
         console = _await_exec(ours, pid, station)
-    except (Failed, OSError) as error:
+    except Exception as error:
         _kill(handle)
         failed = error if isinstance(error, Failed) else Failed(report("start", error))
         failed.init = handle
@@ -147,7 +147,7 @@ def _execute(operations: list[Operation], context: Context) -> None:
     for operation in operations:
         try:
             operation.execute(context)
-        except OSError as error:
+        except Exception as error:
             raise Failed(report(operation.describe(), error)) from error
 
 
@@ -158,8 +158,10 @@ def _cgroup_descriptor(context: Context) -> int:
     return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def report(operation: str, error: OSError) -> Message:
-    """What is told to kistd of a failure."""
+def report(operation: str, error: Exception) -> Message:
+    """What is told to kistd of a failure; of one that is no refusal of the kernel's, the type as well."""
+    if not isinstance(error, OSError):
+        return {"operation": operation, "errno": 0, "message": f"{type(error).__name__}: {error}", "problem": ""}
     words = error.strerror or str(error)
     if error.filename:
         words = f"{error.filename}: {words}"

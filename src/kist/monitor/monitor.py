@@ -17,7 +17,7 @@ from collections import deque
 from kist.kernel import cgroup
 from kist.kernel.process import raise_descriptor_limit, set_name
 from kist.logs.writer import JsonFileWriter, NullWriter
-from kist.monitor import foreign, launch, starter
+from kist.monitor import dump, foreign, launch, starter
 from kist.monitor.loop import EXCEPTION, READ, Loop
 from kist.monitor.pace import Pace
 from kist.monitor.protocol import LOST, VERSION, Closed, Message, Receiver, send
@@ -214,6 +214,8 @@ class Monitor:
         self._ended_execs: deque[Message] = deque(maxlen=_ENDED_EXECS)
         self._released = False
         self.runtime: foreign.Runtime | None = None
+        self._dumper = 0  # pid while a checkpoint is being made
+        self._ended_in_dump = False
         rest = iter(descriptors)
         kept = {name: next(rest) for name in handed["handed"]}
         self.init_pidfd = kept.get("init", -1)
@@ -230,6 +232,9 @@ class Monitor:
             self._attach(spec, [next(rest)])
         for spec in handed["waiters"]:
             self._wait(spec, [next(rest)])
+        if "criu" in kept:  # which made init in the starter's stead
+            os.waitid(os.P_PIDFD, kept["criu"], os.WEXITED)
+            os.close(kept["criu"])
         self._listener = socket.socket(fileno=kept["listener"]) if "listener" in kept else None
         self.connect(socket.socket(fileno=kept["connection"]), Receiver())
         if self._state["status"] == "running":
@@ -245,7 +250,7 @@ class Monitor:
         if setup["compress"]:  # what is sent to a server is compressed by who sends it
             on_rotated = self._nothing if setup["wake"] else self._rotated
         log = JsonFileWriter(
-            setup["path"], setup["max_size"], setup["max_files"], setup["attrs"], kept["log"], on_rotated
+            setup["path"], setup["max_size"], setup["max_files"], setup["attrs"], kept["log"], on_rotated, self._stuck
         )
         if not setup["bound"]:
             return log
@@ -256,6 +261,9 @@ class Monitor:
 
     def _rotated(self) -> None:
         self.tell({"event": "rotated"})
+
+    def _stuck(self, error: OSError) -> None:
+        self.tell({"event": "warning", "message": f"the log is not rotated and grows on: {error}"})
 
     def _hold(self) -> None:
         """The log is as far ahead of the server as it may be."""
@@ -370,6 +378,7 @@ class Monitor:
             "exec_kill": self._exec_kill,
             "close_clients": self._close_clients,
             "watch_oom": self._watch_oom,
+            "checkpoint": self._checkpoint,
             "release": self._release,
         }
         command = commands.get(message["command"])
@@ -422,6 +431,10 @@ class Monitor:
             self._oom_watch = -1
 
     def _exited(self) -> None:
+        if self._dumper:  # as long as it is not reaped its pid is nobody else's, whom criu would take for it
+            self.loop.forget(self.init_pidfd)
+            self._ended_in_dump = True
+            return
         result = os.waitid(os.P_PIDFD, self.init_pidfd, os.WEXITED)
         assert result is not None
         self.loop.forget(self.init_pidfd)
@@ -481,7 +494,7 @@ class Monitor:
     def _finished(self) -> bool:
         over = self._state["status"] in ("exited", "failed")
         gone = self._released or (self._state["status"] == "failed" and self._connection is None)
-        return over and gone and not self.streams.has_clients and not self._execs
+        return over and gone and not self.streams.has_clients and not self._execs and not self._dumper
 
     # --- commands ---
 
@@ -571,6 +584,33 @@ class Monitor:
 
     def _close_clients(self, message: Message, descriptors: list[int]) -> None:
         self.streams.drop_all()
+
+    def _checkpoint(self, message: Message, descriptors: list[int]) -> None:
+        """The answer is `dumped`, with `failure` empty or the reason; it comes when the files are on the disk."""
+        failure = ""
+        if self._dumper:
+            failure = "another checkpoint of it is being made"
+        elif self.init_pidfd < 0:
+            failure = "the container is not running"
+        if failure:
+            self.tell({"event": "dumped", "failure": failure})
+            return
+        try:
+            self._dumper, wire = dump.start(message, self.streams.ends(), not self._config["open_stdin"])
+        except OSError as error:
+            self.tell({"event": "dumped", "failure": f"fork: {error}"})
+            return
+        self.loop.watch(wire.fileno(), READ, lambda events: self._dumped(wire))
+
+    def _dumped(self, wire: socket.socket) -> None:
+        data = wire.recv(1 << 16) or b'{"failure": "the dumper was killed"}'
+        self.loop.forget(wire.fileno())
+        wire.close()
+        os.waitpid(self._dumper, 0)
+        self._dumper = 0
+        self.tell({"event": "dumped", **json.loads(data)})
+        if self._ended_in_dump:
+            self._exited()
 
     def _release(self, message: Message, descriptors: list[int]) -> None:
         """kistd has recorded the end, with `code`. `removed`: and the container is gone: who waits for that is told."""

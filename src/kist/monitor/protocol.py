@@ -5,7 +5,8 @@ so their order is the order of the frames.
 
 VERSION is in the monitor's greeting: the next kistd may be newer. 1: the greeting lists running execs as `{id: pid}`.
 2: the greeting brings a list of execs, running ones and the latest that ended, each with what kistd gave the monitor
-to keep for it; plans come as descriptors. kistd adopts monitors of every version in ADOPTABLE.
+to keep for it; plans come as descriptors. 3: `attach` may hold a client's output back until `let_go`. kistd adopts
+monitors of every version in ADOPTABLE.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import struct
 from collections import deque
 from typing import Any
 
-VERSION = 2
-ADOPTABLE = (1, 2)
+VERSION = 3
+ADOPTABLE = (1, 2, 3)
+HOLDS = 3  # the first version whose monitors hold output back
 _HEAD = struct.Struct(">IB")
 _LIMIT = 64 << 20
 # As plain numbers: arithmetic with the socket module's flags is slow Python (enum.IntFlag).

@@ -17,12 +17,12 @@ from typing import Any
 
 from kist.kernel import cgroup, process
 from kist.logs.writer import open_log
-from kist.monitor import foreign, launch, protocol
+from kist.monitor import foreign, launch, protocol, restore
 from kist.monitor.operations import Context
 from kist.monitor.protocol import Message
 
 # What the monitor goes on with, in the order in which it is handed over; -1 for what is not there travels as absence.
-HANDED = ("connection", "listener", "init", "log", "wake", "stdin", "stdout", "stderr", "console")
+HANDED = ("connection", "listener", "init", "log", "wake", "stdin", "stdout", "stderr", "console", "criu")
 
 
 KEPT_SETTINGS = (
@@ -71,12 +71,24 @@ def _run(wire: socket.socket, layout: cgroup.Layout, monitor: socket.socket) -> 
         if passed:
             connection = socket.socket(fileno=passed[0])
             request, descriptors = protocol.receive(connection)
-            _start(connection, layout, monitor, request, descriptors)
+            _carry_out(connection, layout, monitor, request, descriptors)
             status = 0
     except (protocol.Closed, OSError):
         pass  # kistd went before it said what to start
     finally:
         os._exit(status)
+
+
+def _carry_out(
+    connection: socket.socket, layout: cgroup.Layout, monitor: socket.socket, request: Message, descriptors: list[int]
+) -> None:
+    """What goes wrong where nothing is expected to, a request of another version say, is told as it is."""
+    try:
+        _start(connection, layout, monitor, request, descriptors)
+    except OSError:
+        raise
+    except Exception as error:
+        protocol.send(connection, {"event": "failed", **launch.report("read the request", error)})
 
 
 def _start(
@@ -98,7 +110,7 @@ def _start(
     except launch.Failed as failure:
         state: Message = {"status": "failed", **failure.report}
         kept["init"] = failure.init
-    except OSError as error:
+    except Exception as error:
         state = {"status": "failed", **launch.report("prepare the log and the monitor's socket", error)}
     else:
         state = {"status": "running", "pid": started.pid, "pid_start": started.start_time, "started_at": time.time_ns()}
@@ -127,6 +139,8 @@ def _launch(
     try:
         if config["runtime"]:
             started = foreign.start(config, plan, context, ends)
+        elif "restore" in config:
+            started, kept["criu"] = restore.start(config, before, plan, context, ends)
         else:
             started = launch.start(config, before, plan, context, ends)
     except launch.Failed:

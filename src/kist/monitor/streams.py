@@ -229,6 +229,12 @@ class Streams:
     def has_clients(self) -> bool:
         return bool(self._clients)
 
+    def ends(self) -> list[tuple[str, int]]:
+        """The pipes that are still open, by the name of the stream."""
+        names = {STDOUT: "stdout", STDERR: "stderr"}
+        found = [(names[number], descriptor) for descriptor, number in self._outputs.items()]
+        return found if self._input < 0 else [("stdin", self._input), *found]
+
     # --- output ---
 
     def _read(self, descriptor: int) -> bool:

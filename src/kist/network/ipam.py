@@ -31,8 +31,12 @@ class Allocator:
         self._used = {*outer, int(ipaddress.IPv4Address(gateway))}
         self._next = self._first
 
-    def allocate(self) -> str:
-        """Raises LookupError when the subnet is full."""
+    def allocate(self, preferred: str = "") -> str:
+        """`preferred` when it is one of these and free. Raises LookupError when the subnet is full."""
+        wanted = int(ipaddress.IPv4Address(preferred or "0.0.0.0"))
+        if self._first <= wanted <= self._last and wanted not in self._used:
+            self._used.add(wanted)
+            return preferred
         span = self._last - self._first + 1
         for step in range(span):
             candidate = self._first + (self._next - self._first + step) % span

@@ -15,7 +15,7 @@ import msgspec
 
 from kist.kernel import nftables
 from kist.kernel.rtnetlink import RouteSocket
-from kist.model.config import ContainerConfig, HostConfig
+from kist.model.config import ContainerConfig, EndpointSettings, HostConfig
 from kist.model.errors import InvalidParameter, KistError, NotFound
 from kist.model.network import Endpoint, Link, Network, PublishedPort
 from kist.model.timestamp import rfc3339
@@ -188,15 +188,30 @@ class NetworkService:
             raise NotFound(f"network {name} not found")
         return found
 
+    def identified(self, asked: dict[str, EndpointSettings], mode: str) -> dict[str, EndpointSettings]:
+        """What was asked of networks, with the id of the one of this mode: a container is known by it from its first
+        start on, also when it has ended.
+        """
+        found = self._records.get(mode)
+        key = "default" if mode == "bridge" and "default" in asked and "bridge" not in asked else mode
+        known = asked.get(key, EndpointSettings())
+        if found is None or known.network_id == found.id:
+            return asked
+        return {**asked, key: msgspec.structs.replace(known, network_id=found.id)}
+
     # --- endpoints ---
 
-    def attach(self, container_id: str, wanted_mac: str = "", *, hairpin: bool = False) -> tuple[Endpoint, Link]:
-        """An address on the bridge and the veth pair that is to be made. Raises KistError when none is left."""
+    def attach(
+        self, container_id: str, wanted_mac: str = "", preferred: str = "", *, hairpin: bool = False
+    ) -> tuple[Endpoint, Link]:
+        """An address on the bridge, `preferred` when it is free, and the veth pair that is to be made. Raises KistError
+        when none is left.
+        """
         network = self.get("bridge")
         if self._allocator is None:
             raise InvalidParameter("the bridge network is switched off (--bridge=none)")
         try:
-            address = self._allocator.allocate()
+            address = self._allocator.allocate(preferred)
         except LookupError as error:
             raise KistError(str(error)) from error
         mac = wanted_mac or mac_of(address)

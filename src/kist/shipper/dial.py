@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 SECONDS = 10.0  # for a server to answer, and to take what is sent
 _LINGER_SECONDS = 0.5  # for one to take note of an end
@@ -40,6 +42,25 @@ def _dial(network: str, kind: int, address: Address) -> socket.socket:
             connection.close()
             failure = failure or OSError(f"dial {network} {shown(str(target[0]), port)}: {_reason(error, 'connect')}")
     raise failure or OSError(f"dial {network}: lookup {host}: no such host")
+
+
+@contextmanager
+def within(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """Ends the connection when that is not over by then: a timeout holds for each byte, and a server may send one at a
+    time for ever.
+    """
+
+    def end() -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def unix(path: str, kind: int = socket.SOCK_STREAM) -> socket.socket:

@@ -54,6 +54,14 @@ class Failed(Exception):
         self.sent = sent
 
 
+class Refused(Failed):
+    """The server will never take the `count` entries behind the first `sent`: they are given up."""
+
+    def __init__(self, message: str, sent: int, count: int) -> None:
+        super().__init__(message, sent)
+        self.count = count
+
+
 class Driver:
     """One container's way to a server. Every failure of `connect` and `send` is an OSError, ValueError or Failed."""
 

@@ -118,10 +118,11 @@ class Fluentd(Driver):
 
     def _await(self, connection: socket.socket, chunks: list[str]) -> None:
         """Acknowledgements come in the order of the messages, each a map with `ack`."""
-        connection.settimeout(self._config.read_timeout or dial.SECONDS)
+        until = time.monotonic() + (self._config.read_timeout or dial.SECONDS)
         expected = [msgspec.msgpack.encode({"ack": chunk}) for chunk in chunks]
         wanted = b"".join(expected)
         while wanted:
+            connection.settimeout(max(0.001, until - time.monotonic()))
             data = connection.recv(len(wanted))
             if not data:
                 raise OSError("the connection was closed before the acknowledgement")

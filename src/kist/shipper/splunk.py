@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kist.shipper import dial, values
-from kist.shipper.driver import Driver, Entry, Failed, Info
+from kist.shipper.driver import Driver, Entry, Failed, Info, Refused
 
 _OPTIONS = (
     *("url", "token", "source", "sourcetype", "index", "capath", "caname", "insecureskipverify", "format"),
@@ -20,8 +20,15 @@ _OPTIONS = (
 )
 _PATH = "/services/collector/event/1.0"
 _BATCH = 1000  # events in a request, as Docker has it
+_ANSWER_SECONDS = 3 * dial.SECONDS  # for a request and all of its answer
+_MOST_READ = 64 * 1024  # bytes of an answer
 _MOST_TOLD = 1024  # bytes of an answer in an error
+_LATER = (http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS)
 _Connection = http.client.HTTPConnection
+
+
+class _NeverError(OSError):
+    """The server has understood, and does not want this."""
 
 
 class Splunk(Driver):
@@ -85,7 +92,8 @@ class Splunk(Driver):
         if self._connection is None:
             self.connect()
         for start in range(0, len(entries), _BATCH):
-            body = b"".join(map(self.event, entries[start : start + _BATCH]))
+            batch = entries[start : start + _BATCH]
+            body = b"".join(map(self.event, batch))
             headers = {"Authorization": f"Splunk {self.info.options['splunk-token']}"}
             if self._zipped:
                 body = gzip.compress(body, self._level if self._level >= 0 else 6)
@@ -95,17 +103,24 @@ class Splunk(Driver):
             try:
                 if body:
                     self._ask("POST", body, headers, "failed to send event")
+            except _NeverError as error:
+                raise Refused(str(error), start, len(batch)) from error
             except OSError as error:
                 raise Failed(str(error), start) from error
 
     def _ask(self, method: str, body: bytes, headers: dict[str, str], problem: str) -> None:
-        """Raises OSError unless the answer is 200."""
+        """Raises OSError unless the answer is 200; _NeverError when it would be no other another time."""
         connection = self._connection
         assert connection is not None
         try:
-            connection.request(method, _PATH, body, headers)
-            answer = connection.getresponse()
-            told = answer.read()
+            if connection.sock is None:
+                connection.connect()
+            with dial.within(connection.sock, _ANSWER_SECONDS):
+                connection.request(method, _PATH, body, headers)
+                answer = connection.getresponse()
+                told = answer.read(_MOST_READ)
+            if not answer.isclosed():
+                self.close()  # there is more of it than anybody wants
         except (OSError, http.client.HTTPException) as error:
             self.close()
             address = f"{self._url.scheme}://{self._url.netloc}{_PATH}"
@@ -115,7 +130,8 @@ class Splunk(Driver):
         if answer.status != http.client.OK:
             self.close()
             text = told[:_MOST_TOLD].decode("utf-8", "replace")
-            raise OSError(f"splunk: {problem} - {answer.status} {answer.reason} - {text}")
+            kind = _NeverError if answer.status // 100 == 4 and answer.status not in _LATER else OSError
+            raise kind(f"splunk: {problem} - {answer.status} {answer.reason} - {text}")
 
     def event(self, entry: Entry) -> bytes:
         """One line as the collector takes it; raw text of nothing but white space it does not take."""

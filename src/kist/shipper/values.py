@@ -50,10 +50,16 @@ def size(text: str, base: int) -> int:
     number, suffix = float(match[1]), match[2].lower()
     prefix = suffix.removesuffix("b").removesuffix("i") if suffix not in ("ib", "i") else suffix
     if suffix in ("", "b"):
-        return int(number)
+        return _bytes(text, number)
     if prefix not in _PREFIXES or suffix.endswith("i"):
         raise ValueError(f"invalid suffix: '{suffix}'")
-    return int(number * base ** _PREFIXES[prefix])
+    return _bytes(text, number * base ** _PREFIXES[prefix])
+
+
+def _bytes(text: str, number: float) -> int:
+    if number >= 1 << 63:
+        raise ValueError(f"invalid size: '{text}'")
+    return int(number)
 
 
 def url(text: str) -> SplitResult:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 
 from kist.logs.compress import compress_rotated
-from kist.shipper.driver import Driver, Failed
+from kist.shipper.driver import Driver, Failed, Refused
 from kist.shipper.drivers import driver_class
 from kist.shipper.follow import Batch, Follower
 from kist.shipper.spool import Spool, Task
@@ -31,6 +31,7 @@ class Worker:
         self._task = task
         self._stop = False
         self._failures = 0
+        self._refused = 0  # lines that the server did not want, since the last that it took
         self._removed_since = 0.0
         self._thread = threading.Thread(target=self._run, name=spool.id[:12], daemon=True)
         self._thread.start()
@@ -103,6 +104,9 @@ class Worker:
             try:
                 driver.send(batch.entries[sent:])
                 sent = len(batch.entries)
+            except Refused as error:
+                sent += error.sent + error.count
+                self._give_up(error)
             except Failed as error:
                 sent += error.sent
                 self._failed(driver, error, batch, sent, went_on=error.sent > 0)
@@ -110,6 +114,7 @@ class Worker:
                 self._failed(driver, error, batch, sent, went_on=False)
             else:
                 self._failures = 0
+                self._taken_again()
             if sent and not self._save(batch, sent):
                 return False
             if self._failures and not self._wait(driver):
@@ -128,6 +133,18 @@ class Worker:
         except OSError as error:
             log.warning("container %s: %s", self.spool.id, error)
         return True
+
+    def _give_up(self, error: Refused) -> None:
+        """Told once, and how many they were when something is taken again."""
+        if not self._refused:
+            log.warning("container %s: lines are given up that the server refuses: %s", self.spool.id, error)
+        self._refused += error.count
+        self._failures = 0
+
+    def _taken_again(self) -> None:
+        if self._refused:
+            log.warning("container %s: %d lines were refused and given up", self.spool.id, self._refused)
+            self._refused = 0
 
     def _failed(self, driver: Driver, error: Exception, batch: Batch, sent: int, *, went_on: bool) -> None:
         if self._failures == 0 or went_on:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO, Protocol
 
 import msgspec
 
-from kist.kernel import path
+from kist.kernel import path, tree
 from kist.kernel.libc import check, libc
 from kist.model.errors import Conflict, KistError, NotFound
 from kist.model.mount import Mount
@@ -57,7 +57,7 @@ class DirectoryDriver:
 
     # --- the contract ---
 
-    def prepare(self, key: str, parent: str, *, init: bool = False) -> None:
+    def prepare(self, key: str, parent: str, *, init: bool = False) -> Callable[[], None] | None:
         with self._lock:
             if self._records.get(key) is not None:
                 raise Conflict(f"snapshot {key} exists already")
@@ -67,11 +67,21 @@ class DirectoryDriver:
             self._next += 1
         self._records.put(key, record)
         try:
-            self._make(record)
+            fill = self._make(record)
         except OSError as error:
             self._discard(str(record.directory))
             self._records.delete(key)
-            raise KistError(f"cannot make a snapshot in {self._root}: {error.strerror}") from error
+            raise self._cannot_make(error) from error
+        return None if fill is None else partial(self._fill, fill)
+
+    def _fill(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            raise self._cannot_make(error) from error
+
+    def _cannot_make(self, error: OSError) -> KistError:
+        return KistError(f"cannot make a snapshot in {self._root}: {error.strerror}")
 
     def flush(self, key: str) -> int:
         size = self.usage(key).size
@@ -157,7 +167,8 @@ class DirectoryDriver:
 
     # --- for subclasses ---
 
-    def _make(self, record: SnapshotRecord) -> None:
+    def _make(self, record: SnapshotRecord) -> Callable[[], None] | None:
+        """Makes the directories; what takes long is the answer. Raises OSError, as that does."""
         raise NotImplementedError
 
     def _path(self, record: SnapshotRecord) -> str:
@@ -235,5 +246,6 @@ def _entries(root: int, inside: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _remove_tree(path: str) -> None:
-    """shutil.rmtree walks by descriptor, so a link inside leads nowhere. Two collectors may meet: one finds less."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Two collectors may meet: one finds less."""
+    with contextlib.suppress(OSError):
+        tree.remove_path(path)

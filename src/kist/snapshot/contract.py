@@ -9,7 +9,9 @@ recorded before it is made, so `cleanup` finds what a crash left.
     driver.apply("layer-1", tar_stream)           # fill it from a layer's tar
     size = driver.flush("layer-1")                # a crash of the machine does not take it back
     driver.commit("sha256:…", "layer-1", size)    # now an image may stand on it
-    driver.prepare("container-a", parent="sha256:…", init=True)
+    fill = driver.prepare("container-a", parent="sha256:…", init=True)
+    if fill is not None:                          # a driver that copies: minutes, perhaps
+        fill()
     driver.mounts("container-a")                  # (Mount("overlay", …),)
     driver.remove("container-a")
 """
@@ -44,14 +46,16 @@ class Usage(msgspec.Struct, frozen=True):
 class Snapshotter(Protocol):
     """Raises NotFound for unknown keys, Conflict for keys that exist or have children, KistError when the disk fails.
 
-    `apply`, `flush`, `usage`, `collect`, and what `changes` and `diff` answer take long and may run in a thread; the
-    others are quick and belong to the thread that owns the records. `changes` compares with the parent; `diff` writes
+    `apply`, `flush`, `usage`, `collect`, and what `prepare`, `changes` and `diff` answer take long and may run in a
+    thread; the others are quick and belong to the thread that owns the records. What `prepare` answers is to be called
+    once, before anything else is done with the snapshot; when it fails, the snapshot is the caller's to remove.
+    `changes` compares with the parent; `diff` writes
     the same as a layer's tar. `flush` answers the bytes of its own files; a `commit` without them flushes itself.
     """
 
     name: str
 
-    def prepare(self, key: str, parent: str, *, init: bool = False) -> None: ...
+    def prepare(self, key: str, parent: str, *, init: bool = False) -> Callable[[], None] | None: ...
     def mounts(self, key: str, *, read_only: bool = False) -> tuple[Mount, ...]: ...
     def apply(self, key: str, stream: BinaryIO) -> int: ...
     def flush(self, key: str) -> int: ...

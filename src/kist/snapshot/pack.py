@@ -58,7 +58,8 @@ class Packer:
                 inside = pending.pop()
                 parent, _, name = inside.rpartition("/")
                 if parent != holder:
-                    os.close(descriptor)
+                    if descriptor >= 0:  # that one went while it was read
+                        os.close(descriptor)
                     descriptor = -1
                     descriptor, holder = _open(top, parent), parent
                 if descriptor >= 0 and self.member(descriptor, name, prefix + inside) and inside not in closed:

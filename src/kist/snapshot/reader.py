@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
+
+from kist.snapshot.headers import Header
 
 _CHUNK = 1 << 18
+Piece = tuple[int, bytes]  # of a file, at an offset: what lies between two is a hole
 _PLAIN = frozenset({tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.XHDTYPE})
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Forward:
@@ -38,7 +45,7 @@ class Forward:
             left -= len(data)
 
 
-class _Member(tarfile.TarInfo):
+class _Member(Header):
     """Plain ustar headers at once, everything else by tarfile."""
 
     @classmethod
@@ -74,28 +81,37 @@ def _text(field: bytes, encoding: str, errors: str) -> str:
     return field.partition(b"\0")[0].decode(encoding, errors)
 
 
-def members(stream: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
+def members(stream: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, Iterator[Piece]]]:
     """Every member with its content, to be read before the next. Raises tarfile.TarError, ValueError, EOFError."""
     source = Forward(stream)
     with tarfile.TarFile(fileobj=cast(Any, source), mode="r", tarinfo=_Member, errorlevel=0) as archive:
         for member in archive:
-            yield member, _content(archive, member, source)
+            yield member, content(member, source)
             archive.members = []  # type: ignore[attr-defined]  # every member is remembered otherwise
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, source: Forward) -> Iterator[bytes]:
-    if not member.isreg() or not member.size:
+def content(member: tarfile.TarInfo, source: Readable) -> Iterator[Piece]:
+    """Of the member that `source` has just come to. Raises ReadError."""
+    if not member.isreg():
         return
-    if member.issparse():
-        reader = archive.extractfile(member)
-        assert reader is not None  # it is a file
-        while chunk := reader.read(_CHUNK):
-            yield chunk
-        return
-    left = member.size
-    while left:
-        chunk = source.read(min(left, _CHUNK))
-        if not chunk:
-            raise tarfile.ReadError("unexpected end of data")
-        left -= len(chunk)
-        yield chunk
+    for offset, size in _extents(member):
+        end = offset + size
+        while offset < end:
+            chunk = source.read(min(end - offset, _CHUNK))
+            if not chunk:
+                raise tarfile.ReadError("unexpected end of data")
+            yield offset, chunk
+            offset += len(chunk)
+
+
+def _extents(member: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """(offset, size) of what a file has that is no hole. Raises ReadError for a map that cannot be."""
+    if not member.issparse():
+        return [(0, member.size)]
+    found = [(offset, size) for offset, size in cast(list[tuple[int, int]], member.sparse) if size]
+    at = 0
+    for offset, size in found:
+        if offset < at or size < 0 or offset + size > member.size:
+            raise tarfile.ReadError("invalid map of a sparse file")
+        at = offset + size
+    return found

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import enum
 import os
-import shutil
 import stat
 import tarfile
 from collections import OrderedDict
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from kist.kernel import path
+from kist.kernel.tree import remove_tree
 from kist.model.errors import InvalidParameter
+from kist.snapshot.headers import Header
+from kist.snapshot.reader import content
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -82,7 +84,7 @@ def apply_tar(root: str, stream: BinaryIO, whiteouts: Whiteouts) -> int:
     made: set[str] = set()
     size = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=tarfile.TarInfo, bufsize=1 << 18) as archive:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header, bufsize=1 << 18) as archive:
             archive.errorlevel = 0
             for member in archive:
                 directories.next_member()
@@ -132,7 +134,7 @@ def _remove(directories: Directories, directory: int, name: str) -> None:
     except FileNotFoundError:
         return
     if stat.S_ISDIR(status.st_mode):
-        shutil.rmtree(name, dir_fd=directory)
+        remove_tree(directory, name)
     else:
         os.unlink(name, dir_fd=directory)
     if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
@@ -179,17 +181,23 @@ def _make_directory(directories: Directories, directory: int, base: str) -> None
 
 
 def _write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: int, base: str) -> None:
-    reader = archive.extractfile(member)
-    assert reader is not None
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(base, flags, 0o600, dir_fd=directory)
     try:
-        while chunk := reader.read(1 << 20):
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(descriptor, view) :]
+        for offset, chunk in content(member, cast(BinaryIO, archive.fileobj)):
+            write_at(descriptor, chunk, offset)
+        if member.issparse():
+            os.ftruncate(descriptor, member.size)
     finally:
         os.close(descriptor)
+
+
+def write_at(file: int, data: bytes, offset: int) -> None:
+    """All of it."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(file, view, offset)
+        view, offset = view[count:], offset + count
 
 
 def _link(directories: Directories, directory: int, base: str, target: str) -> None:

@@ -60,14 +60,19 @@ class VfsDriver(DirectoryDriver):
 
         return work
 
-    def _make(self, record: SnapshotRecord) -> None:
+    def _make(self, record: SnapshotRecord) -> Callable[[], None] | None:
         path = self._path(record)
         os.mkdir(path, 0o711)
         os.mkdir(f"{path}/fs", 0o755)
-        if record.parent:
-            copy_tree(f"{self._path(self.stat(record.parent))}/fs", f"{path}/fs")
-        if record.init:
-            self._add_mount_points(f"{path}/fs")
+        parent = self.directory(record.parent) if record.parent else ""
+
+        def fill() -> None:
+            if parent:
+                copy_tree(parent, f"{path}/fs")
+            if record.init:
+                self._add_mount_points(f"{path}/fs")
+
+        return fill if parent or record.init else None
 
     def _add_mount_points(self, target: str) -> None:
         for directory, _, files in os.walk(self.init_directory):

@@ -6,13 +6,13 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from kist.kernel import aside, path
+from kist.kernel.tree import remove_path
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
 from kist.model.mount import Mount
 from kist.model.timestamp import rfc3339
@@ -107,7 +107,7 @@ class VolumeService:
             self._records.put(name, volume)
             os.makedirs(directory, mode=0o755, exist_ok=True)
         except (OSError, KistError) as error:
-            shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
+            _discard(f"{self._root}/{name}")
             if name in self._records:
                 self._records.delete(name)
             if isinstance(error, KistError):
@@ -150,24 +150,28 @@ class VolumeService:
     def settle_all(self) -> None:
         """At start: what a create or a removal that was cut off left is decided by whether a container holds it."""
         for name in os.listdir(self._root):
-            shutil.rmtree(f"{self._root}/{name}/{_FILLING}", ignore_errors=True)
+            _discard(f"{self._root}/{name}/{_FILLING}")
             if name.startswith(_REMOVED):
-                if name.removeprefix(_REMOVED) in self._records:
-                    self._records.delete(name.removeprefix(_REMOVED))
-                shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
+                volume = name.removeprefix(_REMOVED).partition("~")[0]
+                if volume in self._records and not os.path.exists(f"{self._root}/{volume}"):
+                    self._records.delete(volume)
+                _discard(f"{self._root}/{name}")
             elif self._is_pending(name):
                 if name in self._records and not self.users(name):
                     self.remove(name)
                 elif name not in self._records:
-                    shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
+                    _discard(f"{self._root}/{name}")
                 else:
                     self.settle([name])
             elif name not in self._records:  # made, and not even marked yet
                 with suppress(OSError):
                     os.rmdir(f"{self._root}/{name}")
+        self._collect()
 
     def remove(self, name: str, *, force: bool = False) -> None:
-        """Raises NotFound, and Conflict while a container uses it."""
+        """Takes it out of sight; its files go with the next `collect`. Raises NotFound, and Conflict while a container
+        uses it.
+        """
         volume = self._records.get(name)
         if volume is None:
             if force:
@@ -181,7 +185,7 @@ class VolumeService:
 
     def _take_away(self, name: str) -> None:
         """Out of sight at once, then the record, then the files: what a crash leaves is known by its name."""
-        hidden = f"{self._root}/{_REMOVED}{name}"
+        hidden = f"{self._root}/{_REMOVED}{name}~{secrets.token_hex(4)}"  # a volume of that name may come, and go again
         try:
             os.rename(f"{self._root}/{name}", hidden)
         except FileNotFoundError:
@@ -194,7 +198,15 @@ class VolumeService:
             with suppress(FileNotFoundError):
                 os.rename(hidden, f"{self._root}/{name}")
             raise
-        shutil.rmtree(hidden, ignore_errors=True)
+
+    async def collect(self) -> None:
+        """Takes the files of removed volumes off the disk."""
+        await asyncio.to_thread(self._collect)
+
+    def _collect(self) -> None:
+        for name in os.listdir(self._root):
+            if name.startswith(_REMOVED):
+                _discard(f"{self._root}/{name}")
 
     def in_use(self, name: str) -> bool:
         return bool(self.users(name))
@@ -217,6 +229,7 @@ class VolumeService:
                 continue  # a container took it meanwhile, or somebody removed it
             removed.append(name)
             freed += size
+        await self.collect()
         return removed, freed
 
     async def fill(self, taker: str, volume: Volume, layers: tuple[Mount, ...], inside: str) -> None:
@@ -256,8 +269,13 @@ def _replace(source: str, target: str) -> None:
         copy_tree(source, hidden)
         os.rename(hidden, target)
     except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
+        _discard(hidden)
         raise
+
+
+def _discard(directory: str) -> None:
+    with suppress(OSError):
+        remove_path(directory)
 
 
 def open_root(layers: tuple[Mount, ...]) -> int:

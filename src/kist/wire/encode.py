@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ _CONFIG_OMITTED = frozenset({
 _HOST_OMITTED = frozenset({
     "Annotations", "Mounts", "StorageOpt", "Tmpfs", "Sysctls", "Init", "KernelMemory", "KernelMemoryTCP",
 })  # fmt: skip
+_NO_TEXT = re.compile("[\ud800-\udfff]")  # as Python keeps such bytes (PEP 383)
 _EMPTY: tuple[Any, ...] = (None, "", 0, False, [], {})
 
 
@@ -42,5 +44,18 @@ def endpoint_settings(settings: EndpointSettings) -> dict[str, Any]:
 
 
 def dumps(value: Any) -> bytes:
-    """JSON with a newline, as Go's encoder ends it."""
-    return msgspec.json.encode(value, enc_hook=plain) + b"\n"
+    """JSON with a newline, as Go's encoder ends it. A byte that is no text, of a file's name, is told as U+FFFD."""
+    try:
+        return msgspec.json.encode(value, enc_hook=plain) + b"\n"
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_as_text(msgspec.to_builtins(value, enc_hook=plain))) + b"\n"
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return _NO_TEXT.sub("\ufffd", value)
+    if isinstance(value, list | tuple):
+        return [_as_text(item) for item in value]
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    return value

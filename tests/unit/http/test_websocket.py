@@ -65,7 +65,16 @@ def test_what_is_cut_anywhere_comes_out_whole(payloads: list[bytes], step: int, 
     frames, found = Frames(), []
     for at in range(0, len(data), step):
         found += frames.feed(data[at : at + step])
-    assert found == [(BINARY, one) for one in payloads]
+    assert b"".join(piece for _, piece in found) == b"".join(payloads)
+    assert all(kind == BINARY for kind, _ in found)
+
+
+def test_a_frame_comes_as_a_stream_and_a_ping_as_a_whole() -> None:
+    frames = Frames()
+    data = masked(BINARY, bytes(range(10)), b"abcd") + masked(PING, b"12", b"abcd")
+    assert frames.feed(data[:9]) == [(BINARY, b"\0\1\2")]
+    assert frames.feed(data[9:-1]) == [(BINARY, bytes(range(3, 10)))]
+    assert frames.feed(data[-1:]) == [(PING, b"12")]
 
 
 def test_a_message_in_pieces_with_a_ping_between() -> None:

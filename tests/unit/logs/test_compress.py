@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from kist.logs import compress
 from kist.logs.compress import compress_rotated
+from kist.logs.files import HEAD, MOST_MEMBERS, LogFile, Member, pack_index, read_index
 from kist.logs.reader import LogOptions, LogReader
 from kist.logs.writer import JsonFileWriter
 from kist.model.timestamp import nanoseconds
@@ -49,16 +52,72 @@ def test_all_rotated_files_are_compressed_and_gzip_reads_them(tmp_path: Path) ->
     writer.close()
 
 
-@pytest.mark.parametrize("tail", [0, 1, 10, 30, 31, 60, 99, 100, 1000])
-@pytest.mark.parametrize("streams", [(True, True), (True, False), (False, True)])
-def test_the_tail_reaches_into_compressed_files(tmp_path: Path, tail: int, streams: tuple[bool, bool]) -> None:
+@pytest.fixture(params=["one member", "many members", "no index", "no newest"])
+def packed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JsonFileWriter:
+    """A log of a hundred lines whose older files are compressed, in this way or that."""
+    if request.param == "many members":
+        monkeypatch.setattr(compress, "_MEMBER", 200)
+        monkeypatch.setattr(compress, "CHUNK", 100)
     writer = writer_of(tmp_path)
     write(writer, range(100))
     compress_rotated(writer.path)
+    files = [LogFile(os.open(one, os.O_RDONLY), packed=True) for one in tmp_path.glob("*.gz")]
+    counts = [len(read_index(one.descriptor)) for one in files]
+    assert min(counts) > 2 if request.param == "many members" else counts == [1] * len(counts)
+    for one, file in zip(tmp_path.glob("*.gz"), files, strict=True):
+        if request.param == "no index":  # as kist compressed before, and as anybody else does
+            one.write_bytes(HEAD + b"%d\0" % file.origin + gzip.compress(gzip.decompress(one.read_bytes()))[10:])
+        file.close()
+    if request.param == "no newest":
+        os.truncate(writer.path, 0)
+    return writer
+
+
+@pytest.mark.parametrize("tail", [0, 1, 10, 30, 31, 60, 99, 100, 1000])
+@pytest.mark.parametrize("streams", [(True, True), (True, False), (False, True)])
+def test_the_tail_reaches_into_compressed_files(packed: JsonFileWriter, tail: int, streams: tuple[bool, bool]) -> None:
+    writer, numbers = packed, read(packed.path)
     stdout, stderr = streams
-    wanted = [number for number in range(100) if (stderr if number % 3 == 0 else stdout)]
+    wanted = [number for number in numbers if (stderr if number % 3 == 0 else stdout)]
     assert read(writer.path, tail=tail, stdout=stdout, stderr=stderr) == wanted[len(wanted) - min(tail, len(wanted)) :]
     writer.close()
+
+
+def test_a_tail_unpacks_what_it_needs(tmp_path: Path) -> None:
+    """Of 20 MB, compressed, a few lines take a small part of the time of all."""
+    writer = writer_of(tmp_path, 1_000_000_000)
+    for start in range(0, 300_000, 10_000):
+        writer.write(b"stdout", b"".join(b"%d\n" % number for number in range(start, start + 10_000)))
+    os.rename(writer.path, f"{writer.path}.1")
+    Path(writer.path).touch()
+    compress_rotated(writer.path)
+    assert names(tmp_path) == {"log", "log.1.gz"}
+
+    def seconds(**options: object) -> float:
+        begin = time.monotonic()
+        reader = LogReader(writer.path, LogOptions(multiplexed=False, **options))  # type: ignore[arg-type]
+        lines = sum(data.count(b"\n") for data in iter(reader.read, b""))
+        reader.close()
+        assert lines == options.get("tail", 300_000)
+        return time.monotonic() - begin
+
+    assert min(seconds(tail=10) for _ in range(3)) < seconds() / 8
+    assert read(writer.path, tail=2) == [299_998, 299_999]
+    writer.close()
+
+
+def test_what_is_no_index_is_none(tmp_path: Path) -> None:
+    good = pack_index([Member(0, 5, 2), Member(77, 6, 0)])
+    for data, wanted in ((good, 2), (b"x" * 50 + good, 2), (good[1:], 0), (good[:-1], 0), (b"", 0), (good[-14:], 0),
+                         (b"\xff" * 4 + good[-10:], 0), (b"\0" * 100 + good[-10:], 0)):  # fmt: skip
+        path = tmp_path / "file"
+        path.write_bytes(data)
+        descriptor = os.open(path, os.O_RDONLY)
+        assert len(read_index(descriptor)) == wanted
+        os.close(descriptor)
+    assert gzip.decompress(good) == b""
+    whole = pack_index([Member(1 << 40, 7, 7)] * MOST_MEMBERS)
+    assert gzip.decompress(gzip.compress(b"x") + whole) == b"x"
 
 
 def test_what_is_rotated_and_compressed_under_a_follower_comes_once(tmp_path: Path) -> None:

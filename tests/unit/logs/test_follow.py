@@ -17,12 +17,13 @@ from kist.logs.reader import LogOptions, LogReader
 from kist.logs.writer import JsonFileWriter
 
 _LINES = 20_000
+_MOST_FILES = 150  # to rename them all, and for a reader that is behind to look for its place, takes the square of that
 _WRITER = """
 import random, sys
 from kist.logs.writer import JsonFileWriter
-path, files, lines, seed = sys.argv[1], *map(int, sys.argv[2:])
+path, size, files, lines, seed = sys.argv[1], *map(int, sys.argv[2:])
 dice = random.Random(seed)
-writer = JsonFileWriter(path, dice.choice((500, 5_000, 20_000)), files)
+writer = JsonFileWriter(path, size, files)
 number = 0
 while number < lines:
     until = min(lines, number + dice.choice((1, 1, 10, 100)))
@@ -49,9 +50,10 @@ def follow(reader: LogReader, alive: Callable[[], bool], pause: Callable[[], flo
 def test_a_writer_and_a_follower_side_by_side(tmp_path: Path, seed: int, max_files: int) -> None:
     path = str(tmp_path / "log")
     dice = random.Random(seed)
-    lines = _LINES if max_files < 100 else _LINES // 5
-    slow = dice.choice((0, 0, 0.002))
-    with subprocess.Popen([sys.executable, "-c", _WRITER, path, str(max_files), str(lines), str(seed)]) as writer:
+    size, slow = dice.choice((500, 5_000, 20_000)), dice.choice((0, 0, 0.002))
+    lines = _LINES if max_files < 100 else min(_LINES, _MOST_FILES * size // 80)
+    words = [path, *map(str, (size, max_files, lines, seed))]
+    with subprocess.Popen([sys.executable, "-c", _WRITER, *words]) as writer:
         reader = LogReader(path, LogOptions(multiplexed=False))
         seen = list(follow(reader, lambda: writer.poll() is None, lambda: slow and dice.choice((0, slow))))
         reader.close()

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from kist.api.containers import ContainerRoutes, select
+from kist.api.containers import ContainerRoutes
+from kist.api.selection import select
 from kist.container.logging import check_log_config
 from kist.container.signals import parse_signal
 from kist.container.validate import parse_cpuset
@@ -40,7 +41,7 @@ def test_requests_with_what_is_none_are_refused(text: str) -> None:
             parse_device_rule(rule)
     for value in (text, f"-{text}", "--1"):
         with pytest.raises(InvalidParameter, match="invalid filter 'exited="):
-            select([], {"exited": [value]}, True)
+            select([], {"exited": [value]}, everything=True, find=cast(Any, None), descendants=cast(Any, None))
     with pytest.raises(InvalidParameter, match="max-file"):
         check_log_config(LogConfig("json-file", {"max-file": text}))
     with pytest.raises(InvalidParameter, match="invalid signal"):
@@ -64,7 +65,14 @@ def test_the_last_lines_of_a_log(text: str, wanted: int | None) -> None:
 
     containers = SimpleNamespace(get=lambda name: SimpleNamespace(id="x", config=SimpleNamespace(tty=False)))
     routes = ContainerRoutes(
-        cast(Any, containers), cast(Any, None), logs, lambda kind, size: None, cgroup2=True, default_network="bridge"
+        cast(Any, containers),
+        cast(Any, None),
+        cast(Any, None),
+        logs,
+        lambda kind, size: None,
+        cgroup2=True,
+        default_network="bridge",
+        experimental=False,
     )
     request = Request(cast(Any, None), "GET", "/containers/x/logs", {}, False)
     request.parameters, request.query = {"name": "x"}, {"stdout": "1", "tail": text}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kist.container.extract import Rules, extract
+from kist.snapshot import pack
+from kist.snapshot.copy import held
 from kist.snapshot.pack import Packer
 from kist.snapshot.reader import members
 
@@ -117,9 +120,13 @@ def test_sparse_files_of_gnu_tar_are_whole(tmp_path: Path) -> None:
         made = subprocess.run(
             ["tar", "-C", tmp_path, "-S", f"--format={style}", "-c", "sparse"], stdout=subprocess.PIPE, check=True
         )
-        ((member, content),) = [(one, b"".join(data)) for one, data in members(io.BytesIO(made.stdout))]
-        assert member.name == "sparse"
+        ((member, pieces),) = [(one, list(data)) for one, data in members(io.BytesIO(made.stdout))]
+        assert (member.name, member.size) == ("sparse", (1 << 20) + 3)
+        content = bytearray(member.size)
+        for offset, piece in pieces:
+            content[offset : offset + len(piece)] = piece
         assert content == bytes(1 << 20) + b"end"
+        assert sum(len(piece) for _, piece in pieces) < 1 << 20, "holes are not read"
 
 
 @settings(max_examples=100, deadline=None)
@@ -158,3 +165,27 @@ def test_huge_files_have_headers_that_hold_their_size(tmp_path: Path) -> None:
         member = archive.next()
         assert member is not None
         assert member.size == 9 << 30
+
+
+def test_directories_that_go_while_they_are_packed_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text("x")
+    listed = pack._listed
+
+    def and_goes(top: int, inside: str) -> list[str]:
+        found = listed(top, inside)
+        if inside == "a":
+            shutil.rmtree(tmp_path / "a")
+        return found
+
+    monkeypatch.setattr(pack, "_listed", and_goes)
+    out = io.BytesIO()
+    packer = pack.Packer(out.write)
+    with held(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)) as top:
+        packer.tree(top, "")
+    packer.finish()
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as packed:
+        assert packed.getnames() == ["a", "b", "b/f"]
