@@ -54,7 +54,6 @@ class Head:
         if self.headers.get("upgrade", "").lower() not in _UPGRADES.get(self.method, ("tcp",)):
             self.headers.pop("upgrade", None)
         self.target = self._url.decode("latin-1")
-        self.keep_alive = parser.should_keep_alive()
         self.upgrade = parser.should_upgrade() and "upgrade" in self.headers
 
     # --- httptools' calls ---
@@ -70,6 +69,7 @@ class Head:
 
     def on_headers_complete(self) -> None:
         self.complete = True
+        self.keep_alive = self._parser.should_keep_alive()  # behind a message without a body it is forgotten
 
 
 class Sized:
