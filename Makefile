@@ -34,7 +34,7 @@ unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit
 
 test: packages lint types
-	$(BIN)/pytest tests --ignore tests/oracle --ignore tests/vm --ignore tests/faults
+	$(BIN)/pytest --durations 15 tests --ignore tests/oracle --ignore tests/vm --ignore tests/faults
 
 # The same commands and requests to Debian's dockerd, which says what the right answer is.
 # In a network namespace, so that the host's network of both is alike.
