@@ -25,7 +25,7 @@ def read_logs(engine: Engine, machine: Machine, options: LogOptions, follow: boo
 
 async def _pieces(engine: Engine, machine: Machine, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
     path = engine.log_path(machine)
-    reader = await asyncio.to_thread(LogReader, path, options, follow=follow)  # a tail may reach into compressed files
+    reader = await _opened(path, options, follow)
     watcher = inotify.Inotify() if follow else None
     try:
         if watcher is not None:
@@ -41,6 +41,16 @@ async def _pieces(engine: Engine, machine: Machine, options: LogOptions, follow:
         reader.close()
         if watcher is not None:
             watcher.close()
+
+
+async def _opened(path: str, options: LogOptions, follow: bool) -> LogReader:
+    """In a thread: a tail may reach into compressed files. A client that goes meanwhile leaves nothing open."""
+    opening = asyncio.ensure_future(asyncio.to_thread(LogReader, path, options, follow=follow))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        (await opening).close()
+        raise
 
 
 async def _grown(watcher: inotify.Inotify, machine: Machine) -> None:

@@ -236,7 +236,8 @@ class LogChain:
         """Whether it is the last to be read, or its compressed copy: not of an earlier file with that inode number."""
         if self._end is None or (file.device, file.origin) != (self._end.device, self._end.inode):
             return False
-        return not file.packed or file.modified >= self._end.modified
+        last = os.fstat(self._end.descriptor)
+        return not file.packed or (not last.st_nlink and file.modified == last.st_mtime_ns)
 
     def _limited(self, file: LogFile) -> LogFile:
         if self._end is not None and (file.device, file.inode) == (self._end.device, self._end.inode):
