@@ -238,7 +238,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--starts", type=int, default=1000, help="starts before memory is taken")
     parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--scenario", action="append", help="of bench/many.py: this one alone (may be repeated)")
+    parser.add_argument(
+        "--scenario",
+        action="append",
+        choices=sorted(many.SCENARIOS),
+        help="of bench/many.py: this one alone (may be repeated)",
+    )
     parser.add_argument("--write", action="store_true")
     parser.add_argument("engines", nargs="*", metavar="NAME=SOCKET")
     options = parser.parse_args()
