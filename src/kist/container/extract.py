@@ -79,10 +79,11 @@ class _Extractor:
             return  # the directory itself is there
         parent, _, base = name.rpartition("/")
         directory = self._directories.get(f"{self._place}/{parent}")
-        self._make_room(directory, base, member, name)
         if member.isreg():
-            self._file(member, content, directory, base)
-        elif member.isdir():
+            self._file(member, content, directory, base, name)
+            return
+        self._make_room(directory, base, member, name)
+        if member.isdir():
             self._directory(member, directory, base)
             self._times[name] = member.mtime
         elif member.issym():
@@ -142,8 +143,13 @@ class _Extractor:
         if kind != stat.S_IFREG:
             self._directories.forget()  # any name may lead elsewhere now
 
-    def _file(self, member: tarfile.TarInfo, content: Iterator[Piece], directory: int, base: str) -> None:
-        with held(os.open(base, _CREATE, member.mode & 0o777, dir_fd=directory)) as file:
+    def _file(self, member: tarfile.TarInfo, content: Iterator[Piece], directory: int, base: str, name: str) -> None:
+        try:
+            file = os.open(base, _CREATE, member.mode & 0o777, dir_fd=directory)
+        except FileExistsError:
+            self._make_room(directory, base, member, name)
+            file = os.open(base, _CREATE, member.mode & 0o777, dir_fd=directory)
+        with held(file):
             for offset, chunk in content:
                 write_at(file, chunk, offset)
             if member.issparse():
@@ -187,17 +193,21 @@ class _Extractor:
     def _attributes(self, member: tarfile.TarInfo, file: int) -> None:
         """Owner first: chown(2) clears set-id bits and capabilities. What is so already costs the journal nothing."""
         status = os.fstat(file)
+        changed = False
         if (status.st_uid, status.st_gid) != self._owner(member):
             os.chown(file, *self._owner(member))
+            changed = True
         for key, value in member.pax_headers.items():
             if key.startswith(XATTR):
+                changed = True
                 try:
                     os.setxattr(file, key[len(XATTR) :], value.encode("utf-8", "surrogateescape"))
                 except OSError as error:
                     if error.errno not in _WITHOUT_ATTRIBUTES:
                         attribute = key[len(XATTR) :]
                         raise OSError(error.errno, error.strerror, f"{member.name}: {attribute}") from error
-        if stat.S_IMODE(os.fstat(file).st_mode) != member.mode & 0o7777:
+        mode = os.fstat(file).st_mode if changed else status.st_mode
+        if stat.S_IMODE(mode) != member.mode & 0o7777:
             os.chmod(file, member.mode & 0o7777)
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 T = TypeVar("T")
 _CHUNK = 1 << 18
+_ENOUGH = 1 << 15  # bytes for which the thread is woken
 
 
 async def in_thread(work: Callable[[], T], undo: Callable[[T], object] = lambda result: None) -> T:
@@ -92,7 +93,7 @@ async def fed(chunks: AsyncIterator[bytes], work: Callable[[BinaryIO], T]) -> T:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             async for chunk in chunks:
                 waiting += chunk
-                if len(waiting) >= _CHUNK:
+                if len(waiting) >= _ENOUGH:
                     await loop.sock_sendall(ours, waiting)
                     waiting = bytearray()
             await loop.sock_sendall(ours, waiting)

@@ -14,6 +14,7 @@ import httptools
 _END = b"\r\n\r\n"  # of a head; the parser refuses bare line feeds
 _UPGRADES = {"GET": ("tcp", "websocket")}
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?")
+_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})\r\n")  # as nearly every client writes it
 _MAX_LINE = 1 << 13  # bytes of a chunk's size with its extensions, or of one trailer
 
 
@@ -104,6 +105,10 @@ class Chunked:
             piece = data[at : at + self._left]
             self._left -= len(piece)
             return piece, at + len(piece)
+        if not self._line and self._read == self._size:
+            whole, end = _whole_chunks(data, at)
+            if whole:
+                return b"".join(whole), end
         end = data.find(b"\n", at) + 1 or len(data)
         self._line += data[at:end]
         if len(self._line) > _MAX_LINE:
@@ -129,6 +134,19 @@ class Chunked:
 
     def _trailer(self, line: bytes) -> None:
         self.complete = not line
+
+
+def _whole_chunks(data: bytes, at: int) -> tuple[list[bytes], int]:
+    """Contents of the chunks that are all there, and where the rest begins: clients write thousands of small ones."""
+    found = []
+    while match := _SIZE_LINE.match(data, at):
+        begin = match.end()
+        end = begin + int(match[1], 16)
+        if begin == end or data[end : end + 2] != b"\r\n":  # the last, or not all of it, or wrong: line by line
+            break
+        found.append(data[begin:end])
+        at = end + 2
+    return found, at
 
 
 def body(headers: Mapping[str, str], *, upgrade: bool) -> Sized | Chunked:

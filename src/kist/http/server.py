@@ -20,6 +20,8 @@ from kist.model.errors import InvalidParameter
 
 log = logging.getLogger(__name__)
 _HIGH_WATER = 1 << 18  # bytes of a request's body that wait for the handler before reading pauses
+_SMALL = 1 << 14  # bytes of a body read at once; less means that its client writes small pieces, as the docker command
+_GATHERING = 0.004  # seconds that such pieces may gather in the kernel: a wakeup for each would cost more than its work
 _HEAD_SECONDS = 300.0  # dockerd's: a head that is sent drop by drop does not hold a connection for ever
 _MAX_HEAD = 1 << 20  # bytes of a request line and its headers, as in Go's server
 _LINGER = 2.0  # seconds for a client to stop sending a body that nobody wants, so that it gets to its answer
@@ -176,6 +178,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._behind = b""  # what was read behind the request under way
         self._holding = False  # the rest stays in the kernel, the client's end too, until that is answered
+        self._gathering = False  # small pieces of a body come together in the kernel
         self._head_timer: asyncio.TimerHandle | None = None
         self._keep_alive = True
         self._hijacked = False
@@ -240,6 +243,18 @@ class Connection(asyncio.Protocol):
             return
         if at < len(data):
             self._hold(data[at:])
+        elif len(data) < _SMALL and self._request is not None and not self._request._complete:
+            self._gather()
+
+    def _gather(self) -> None:
+        self._gathering = True
+        self.pause()
+        asyncio.get_running_loop().call_later(_GATHERING, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        if self._request is None or self._request._waiting <= _HIGH_WATER:
+            self.resume()
 
     def _take_head(self, data: bytes, at: int) -> int:
         at = self._head.take(data, at)
@@ -386,7 +401,9 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._paused and not self._holding and self._transport is not None and not self._transport.is_closing():
+        if self._holding or self._gathering:
+            return
+        if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
 

@@ -15,6 +15,7 @@ import msgspec
 
 from kist.kernel import path, tree
 from kist.kernel.libc import check, libc
+from kist.kernel.placement import spread
 from kist.model.errors import Conflict, KistError, NotFound
 from kist.model.mount import Mount
 from kist.snapshot import unpack
@@ -50,6 +51,7 @@ class DirectoryDriver:
         self._records = records
         self._lock = threading.Lock()
         os.makedirs(root, mode=0o700, exist_ok=True)
+        spread(root)
         numbers = [record.directory for record in records.values()]
         numbers += [int(name) for name in os.listdir(root) if name.isdigit()]
         self._next = max(numbers, default=0) + 1

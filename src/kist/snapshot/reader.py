@@ -57,7 +57,7 @@ class _Member(Header):
         try:
             if int(block[148:156].strip(b" \0"), 8) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
                 raise ValueError
-            member.mode, member.uid, member.gid = (_octal(block[at : at + 8]) for at in (100, 108, 116))
+            member.mode, member.uid, member.gid = _octal(block[100:108]), _octal(block[108:116]), _octal(block[116:124])
             member.size, member.mtime = _octal(block[124:136]), _octal(block[136:148])
         except ValueError:
             return super().frombuf(buf, encoding, errors)
