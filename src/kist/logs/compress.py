@@ -12,11 +12,12 @@ from contextlib import suppress
 
 from isal import isal_zlib
 
-from kist.logs.files import CHUNK, GZIP, HEAD, MOST_MEMBERS, STDERR, TAIL, Member, oldest, pack_index
+from kist.logs.files import GZIP, HEAD, MOST_MEMBERS, STDERR, TAIL, Member, oldest, pack_index
 from kist.logs.writer import lock_names
 
 _LEVEL = 1  # of 0 to 3
 _MEMBER = 1 << 20  # bytes of text, which a tail has to unpack in vain at most
+_LINE = 1 << 17  # bytes: few lines are longer
 
 
 def compress_rotated(path: str, before: int = 0) -> None:
@@ -63,15 +64,15 @@ def _pack(source: int, target: str) -> None:
 
 def _pieces(source: int, size: int) -> Iterator[bytes]:
     """A file in pieces of at least that many bytes and whole lines."""
-    text = b""
-    while data := os.read(source, CHUNK):
-        text += data
-        end = text.rfind(b"\n") + 1
-        if end >= size:
-            yield text[:end]
-            text = text[end:]
-    if text:
-        yield text
+    offset, most = 0, size + _LINE
+    while data := os.pread(source, most, offset):
+        end = data.rfind(b"\n", size - 1) + 1
+        if len(data) == most and not end:
+            most *= 2
+            continue
+        piece = data[:end] if len(data) == most else data
+        yield piece
+        offset += len(piece)
 
 
 def _put_in_place(path: str, partial: str, inode: int) -> None:

@@ -302,6 +302,8 @@ def _spawn_zygote(control: int, cgroup_name: str) -> int:
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     arguments: list[Any] = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):  # mallopt(3)
+        environment[name] = str(1 << 20)  # what a monitor needs for a read, so that no page is new for each
     environment["LD_BIND_NOW"] = "1"  # symbols are bound here once, not again in every fork (ld.so(8))
     # The descriptors are moved out of the way first: 3 and 4 may be in use as sources.
     moved_control, moved_memory = os.dup(control), os.dup(memory)
