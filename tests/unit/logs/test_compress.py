@@ -57,7 +57,7 @@ def packed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     """A log of a hundred lines whose older files are compressed, in this way or that."""
     if request.param == "many members":
         monkeypatch.setattr(compress, "_MEMBER", 200)
-        monkeypatch.setattr(compress, "CHUNK", 100)
+        monkeypatch.setattr(compress, "_LINE", 20)
     writer = writer_of(tmp_path)
     write(writer, range(100))
     compress_rotated(writer.path)
