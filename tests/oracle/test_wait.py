@@ -75,11 +75,11 @@ class _Waiting(threading.Thread):
     def __init__(self, engine: Kistd, name: str, condition: str) -> None:
         super().__init__(daemon=True)
         query = f"?condition={condition}" if condition else ""
-        self._ask = lambda: engine.request("POST", f"/v1.41/containers/{name}/wait{query}")
+        self._engine, self._path = engine, f"/v1.41/containers/{name}/wait{query}"
         self.answer: Any = "waits"
 
     def run(self) -> None:
-        self.answer = self._ask()
+        self.answer = self._engine.request("POST", self._path)
 
     def told(self, seconds: float) -> Any:
         self.join(seconds)
@@ -107,10 +107,10 @@ def _answers(engine: Kistd, state: str) -> dict[str, Any]:
     for case, name in names.items():
         _request(engine, "DELETE", f"{name}?force=1")
         waiting[case].told(5)
-    return {case: _plain(answer, names.values()) for case, answer in found.items()}
+    return {case: _plain(answer, list(names.values())) for case, answer in found.items()}
 
 
-def _plain(answer: Any, names: Any) -> Any:
+def _plain(answer: Any, names: list[str]) -> str:
     """Without what only dockerd before 23 tells: that there was no error."""
     text = repr(answer).replace("'Error': None, ", "")
     for name in sorted(names, key=len, reverse=True):
