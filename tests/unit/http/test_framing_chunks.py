@@ -1,5 +1,7 @@
 """Bodies in chunks, however they are cut on their way."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ def test_a_body_is_the_same_wherever_it_is_cut(chunks: list[tuple[str, bytes]], 
     raw = b"".join(size.encode() % len(data) + b"\r\n" + data + b"\r\n" for size, data in chunks)
     raw += b"0\r\n" + (b"Name: value\r\n" if trailer else b"") + b"\r\n" + b"GET / HTTP/1.1\r\n"
     places = sorted({0, *(cut for cut in cuts if cut < len(raw)), len(raw)})
-    pieces = [raw[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    pieces = [raw[begin:end] for begin, end in itertools.pairwise(places)]
     body = Chunked()
     found, behind = _fed(body, pieces)
     assert body.complete
