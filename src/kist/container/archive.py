@@ -115,7 +115,10 @@ class _told:
         if isinstance(error, FileNotFoundError):
             raise NotFound(f"Could not find the file {self._path} in container {self._container}") from error
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
-            raise KistError(f"{error.filename or self._path}: {(error.strerror or str(error)).lower()}") from error
+            name = str(error.filename or self._path)
+            if name.startswith("openat2 "):
+                name = f"lstat {self._path}"  # dockerd's call, which its message names
+            raise KistError(f"{name}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _absolute(path: str) -> str:
