@@ -96,9 +96,9 @@ def normal(section: str, line: str, directory: Path) -> str:
     """Without what is another's in every container: ids, addresses that follow the order of starts, host paths."""
     line = line.replace(str(directory), "{T}")
     line = re.sub(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "ID", line)
-    line = re.sub(r"\b172\.17\.0\.\d+/16", "ADDRESS/16", line)
-    line = re.sub(r"\b172\.17\.0\.(?!1\b)\d+", "ADDRESS", line)
-    line = re.sub(r"02:42:ac:11:00:\w\w", "MAC", line)
+    line = re.sub(r"\b172\.17\.\d+\.\d+/16", "ADDRESS/16", line)
+    line = re.sub(r"\b172\.17\.(?!0\.1\b)\d+\.\d+", "ADDRESS", line)
+    line = re.sub(r"02:42:ac:11:\w\w:\w\w", "MAC", line)
     line = re.sub(r"^\d+: (\w+)@if\d+", r"N: \1", line)
     if section in ("mounts", "propagation"):
         line = re.sub(r"lowerdir.*", "LAYERS", line)
