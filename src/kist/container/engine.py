@@ -11,6 +11,7 @@ import msgspec
 
 from kist.container.cdi import Registry
 from kist.container.events import EventBus
+from kist.container.growth import Growth
 from kist.container.index import Index
 from kist.container.logging import ships
 from kist.container.machine import Machine
@@ -86,6 +87,7 @@ class Engine:
         self._systemd = os.path.isdir("/run/systemd/system")  # sd_booted(3)
         self.cdi = cdi
         self.runtimes = runtimes
+        self.growth = Growth()  # of logs
         self._tasks: set[asyncio.Task[None]] = set()
         self.changed: Callable[[Machine], None] = lambda machine: None  # hears of every start, end, pause and unpause
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 
 import msgspec
 
@@ -172,12 +173,13 @@ class Lifecycle:
         """Stops and starts it. `counted`: RestartCount tells of it, as of restarts by a policy."""
         count = machine.record.restart_count + 1 if counted else 0
         if machine.state.running:
-            machine.manual_restart = True
+            machine.manual_restarts += 1
             try:
                 await self.ending.stop(machine, seconds, signal_text)
             finally:
-                machine.manual_restart = False
-        await self.start(machine, count)
+                machine.manual_restarts -= 1
+        with suppress(NotModified):  # another restart at the same time has started it
+            await self.start(machine, count)
         self._engine.emit(machine, "restart")
 
     # --- what monitors report ---
@@ -334,7 +336,7 @@ class Lifecycle:
         self._engine.emit(machine, "die", exitCode=str(state.exit_code), execDuration=str(_duration(state)))
         if again:
             self.restarts.schedule(machine, _duration(state))
-        if machine.record.host_config.auto_remove and not machine.record.removing and not machine.manual_restart:
+        if machine.record.host_config.auto_remove and not machine.record.removing and not machine.manual_restarts:
             self.removal.auto_remove(machine)
         else:
             release_monitor(self._engine, machine, removed=False)

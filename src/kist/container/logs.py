@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 
 from kist.container.engine import Engine
 from kist.container.logging import keeps_log
 from kist.container.machine import Machine
-from kist.kernel import inotify
 from kist.logs.reader import LogOptions, LogReader
 from kist.model.errors import KistError
 
@@ -26,21 +26,25 @@ def read_logs(engine: Engine, machine: Machine, options: LogOptions, follow: boo
 async def _pieces(engine: Engine, machine: Machine, options: LogOptions, follow: bool) -> AsyncIterator[bytes]:
     path = engine.log_path(machine)
     reader = await _opened(path, options, follow)
-    watcher = inotify.Inotify() if follow else None
-    try:
-        if watcher is not None:
-            watcher.watch(os.path.dirname(path), inotify.IN_MODIFY | inotify.IN_MOVED_TO | inotify.IN_CREATE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(reader.close)
+        grown = _growth(engine, stack, os.path.dirname(path)) if follow else None
         while True:
             over = not machine.state.alive  # asked before reading: what was written until then is read below
+            if grown is not None:
+                grown.clear()
             while data := reader.read():
                 yield data
-            if reader.done or watcher is None or over or machine.removed.is_set():
+            if reader.done or grown is None or over or machine.removed.is_set():
                 return
-            await _grown(watcher, machine)
-    finally:
-        reader.close()
-        if watcher is not None:
-            watcher.close()
+            await _either(grown, machine)
+
+
+def _growth(engine: Engine, stack: contextlib.ExitStack, directory: str) -> asyncio.Event:
+    try:
+        return stack.enter_context(engine.growth.of(directory))
+    except OSError:  # no more watches: what is written is seen once a second
+        return asyncio.Event()
 
 
 async def _opened(path: str, options: LogOptions, follow: bool) -> LogReader:
@@ -53,17 +57,12 @@ async def _opened(path: str, options: LogOptions, follow: bool) -> LogReader:
         raise
 
 
-async def _grown(watcher: inotify.Inotify, machine: Machine) -> None:
+async def _either(grown: asyncio.Event, machine: Machine) -> None:
     """Until the log changes or the container ends."""
     loop = asyncio.get_running_loop()
-    changed = asyncio.Event()
-    loop.add_reader(watcher.fileno(), changed.set)
-    ended = loop.create_task(machine.ended.wait())
-    seen = loop.create_task(changed.wait())
+    ended, seen = loop.create_task(machine.ended.wait()), loop.create_task(grown.wait())
     try:
         await asyncio.wait({ended, seen}, timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        loop.remove_reader(watcher.fileno())
-        watcher.drain()
         for task in (ended, seen):
             task.cancel()

@@ -53,7 +53,7 @@ class Machine:
         self.cleanup: asyncio.Task[None] | None = None
         self.restart: asyncio.TimerHandle | None = None  # between two lives, by its restart policy
         self.delay = 0.0  # seconds of its last pause between two lives; 0: it had none
-        self.manual_restart = False  # the stop within a restart is not its end
+        self.manual_restarts = 0  # under way: the stop within one is not its end
         self.monitor_version = VERSION  # of the protocol, as the monitor of its present life speaks it
         self.foreign_version = ""  # of the monitor's protocol, when this kistd does not know it
         self.greeting: asyncio.Future[dict[str, object] | None] | None = None  # None: the monitor went without one

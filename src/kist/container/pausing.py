@@ -52,6 +52,8 @@ def continue_now(engine: Engine, machine: Machine) -> None:
         return
     try:
         cgroup.thaw(engine.layout, engine.cgroup(machine))
+    except FileNotFoundError:
+        return  # it has just been killed: its end is about to be heard of
     except OSError as error:
         raise KistError(f"cannot resume container {machine.id}: {error.strerror}") from error
     _record(engine, machine, "running", "unpause")

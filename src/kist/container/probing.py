@@ -78,6 +78,8 @@ class Probing:
             return await self._probe(machine, check)
         except KistError as error:
             return -1, error.message
+        except OSError as error:  # no descriptor left, say: the next probe may work
+            return -1, f"cannot probe: {error.strerror or error}"
 
     def _take(self, machine: Machine, check: Health, result: ProbeResult) -> None:
         before = machine.state.health

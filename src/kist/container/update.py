@@ -10,6 +10,7 @@ import msgspec
 from kist.container import validate
 from kist.container.engine import Engine
 from kist.container.machine import Machine
+from kist.kernel import cgroup
 from kist.model.config import HostConfig, RestartPolicy
 from kist.model.errors import Conflict, KistError
 from kist.runtime import limits, spec
@@ -46,7 +47,12 @@ async def update(engine: Engine, machine: Machine, asked: HostConfig) -> tuple[s
 
 def _apply(engine: Engine, machine: Machine, host: HostConfig) -> None:
     if machine.state.alive:
-        limits.apply(engine.layout, engine.cgroup(machine), spec.limits_of(host))
+        try:
+            limits.apply(engine.layout, engine.cgroup(machine), spec.limits_of(host))
+        except OSError:
+            if cgroup.exists(engine.layout, engine.cgroup(machine)):
+                raise
+            return  # it has just ended: the limits are those of its next life
         if host.memory and machine.handle is not None and not machine.handle.closed:
             machine.handle.send({"command": "watch_oom"})  # which it does already where it began with a limit
 

@@ -66,7 +66,10 @@ class Head:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        if key in ("transfer-encoding", "content-length") and key in self.headers:
+            text = f"{self.headers[key]}, {text}"  # which is refused where it is used
+        self.headers[key] = text
 
     def on_headers_complete(self) -> None:
         self.complete = True

@@ -101,6 +101,7 @@ class Request:
         """What is still to come of the body is of no interest."""
         self._discarding = True
         self._chunks.clear()
+        self._waiting = 0
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises InvalidParameter when it ends too early, ClientGone when nobody is there."""
@@ -180,6 +181,7 @@ class Connection(asyncio.Protocol):
         self._holding = False  # the rest stays in the kernel, the client's end too, until that is answered
         self._gathering = False  # small pieces of a body come together in the kernel
         self._head_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._keep_alive = True
         self._hijacked = False
         self.half_closed = False
@@ -198,6 +200,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
         self._stop_head_timer()
+        self._stop_lingering()
         self._connections.discard(self)
         self._writable.set()
         if self._request is not None:
@@ -286,8 +289,9 @@ class Connection(asyncio.Protocol):
         request.complete()
         if request.upgrade:
             self._hold(b"")
-        if request._discarding:
-            self.close()
+        if request._discarding:  # it is answered, and the next may come
+            self._stop_lingering()
+            self._finish(request)
 
     def _hold(self, data: bytes) -> None:
         self._behind += data
@@ -310,7 +314,8 @@ class Connection(asyncio.Protocol):
         """Raises ValueError for a body that cannot be read."""
         self._body = framing.body(head.headers, upgrade=head.upgrade)
         self._keep_alive = head.keep_alive
-        if head.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+        expected = head.headers.get("expect", "").lower() == "100-continue" and not self._body.complete
+        if expected and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._request = Request(self, head.method, head.target, head.headers, head.upgrade)
         self._task = asyncio.get_running_loop().create_task(self._answer(self._request))
@@ -326,7 +331,9 @@ class Connection(asyncio.Protocol):
                 self._send(request, response)
             elif request.streaming:
                 await self._write(b"0\r\n\r\n")
-            self._finish(request)
+            await self._writable.wait()  # who sends requests without reading answers gets no more of them
+            if not self.lost:
+                self._finish(request)
         except ClientGone:
             self._abort()
         except asyncio.CancelledError:
@@ -369,10 +376,13 @@ class Connection(asyncio.Protocol):
         """Takes the rest of a body for a while: with bytes unread, closing would take the answer from the client."""
         assert self._transport is not None
         request.discard()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
         self.resume()
-        asyncio.get_running_loop().call_later(_LINGER, self._transport.close)
+        self._linger_timer = asyncio.get_running_loop().call_later(_LINGER, self._transport.close)
+
+    def _stop_lingering(self) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
 
     def head(self, status: int, headers: Mapping[str, str], request: Request) -> bytes:
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}"]
@@ -418,17 +428,19 @@ class Connection(asyncio.Protocol):
         await self._writable.wait()
         if self.lost:
             raise ClientGone
-        self._hijacked = True
         if isinstance(transport.get_extra_info("ssl_object"), ssl.SSLObject):
-            return Hijacked(self._relay(transport), self._behind)
+            descriptor = self._relay(transport)
+            self._hijacked = True
+            return Hijacked(descriptor, self._behind)
         descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        self._hijacked = True
         transport.close()
         return Hijacked(descriptor, self._behind)
 
     def _relay(self, transport: asyncio.Transport) -> int:
         """TLS stays here: a pair of sockets, one end for the receiver, and a task that carries bytes between."""
         ours, theirs = socket.socketpair()
-        relay = _Relay(ours)
+        relay = _Relay(ours, lambda: self._connections.discard(self))
         transport.set_protocol(relay)
         relay.connection_made(transport)
         transport.resume_reading()
@@ -452,8 +464,9 @@ class Connection(asyncio.Protocol):
 class _Relay(asyncio.Protocol):
     """Carries an encrypted connection to a plain local socket and back."""
 
-    def __init__(self, local: socket.socket) -> None:
+    def __init__(self, local: socket.socket, on_lost: Callable[[], None]) -> None:
         local.setblocking(False)
+        self._on_lost = on_lost
         self._local = local
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
@@ -479,6 +492,7 @@ class _Relay(asyncio.Protocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._on_lost()
         self._writable.set()
         for task in (self._task, self._writer):
             if task is not None:

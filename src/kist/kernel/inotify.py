@@ -25,6 +25,10 @@ class Inotify:
     def watch(self, path: str, mask: int) -> int:
         return check(libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask), "inotify_add_watch", path)
 
+    def forget(self, watch: int) -> None:
+        """Ends a watch, if it has not ended with what it watched."""
+        libc.inotify_rm_watch(self._descriptor, watch)
+
     def events(self) -> list[tuple[int, int, str]]:
         """What is there: (number of the watch, mask, name in the watched directory or "")."""
         found = []
@@ -39,20 +43,6 @@ class Inotify:
         except BlockingIOError:
             pass
         return found
-
-    def drain(self) -> int:
-        """Takes what is there; the bits of all events together."""
-        bits = 0
-        try:
-            while data := os.read(self._descriptor, 4096):
-                offset = 0
-                while offset < len(data):
-                    _, mask, _, length = _EVENT.unpack_from(data, offset)
-                    bits |= mask
-                    offset += _EVENT.size + length
-        except BlockingIOError:
-            pass
-        return bits
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -85,7 +85,10 @@ class LogFile:
         return self._unpack()
 
     def _at_once(self) -> int:
-        return CHUNK if self.limit is None else min(CHUNK, self.size - os.lseek(self.descriptor, 0, os.SEEK_CUR))
+        if self.limit is None:
+            return CHUNK
+        left = self.size - os.lseek(self.descriptor, 0, os.SEEK_CUR)
+        return max(0, min(CHUNK, left))  # somebody may have cut it off before where this is
 
     @property
     def size(self) -> int:

@@ -65,6 +65,7 @@ class _Headers(dict[int, bytes]):
 
 _HEADERS = _Headers()
 _START, _END = b'{"log":"', b'\\n","stream":"stdout","time":"'
+_ESCAPED_END = b'\\\\n","stream":"'  # a line without its newline that ends in a backslash and an n
 _MOST_TIMES = 256  # distinct times in a chunk beyond which line by line is faster
 
 
@@ -73,7 +74,7 @@ def _plain_text(lines: bytes) -> bytes | None:
 
     All lines of one read of the writer have one time, so a few replacements take all the ends off.
     """
-    if not lines.startswith(_START):
+    if not lines.startswith(_START) or _ESCAPED_END in lines:
         return None
     text = lines[len(_START) :] + _START  # so that the last end looks like the others
     for _ in range(_MOST_TIMES):
@@ -160,7 +161,8 @@ class Renderer:
 
     def _each(self, lines: bytes) -> Iterator[bytes]:
         options = self._options
-        last, when = b"", 0  # many lines have one time
+        last: bytes = b""
+        when: int | None = 0  # many lines have one time
         for line in lines.split(b"\n"):
             match = _LINE.match(line)
             if match is None:
@@ -168,7 +170,9 @@ class Renderer:
             stamp = match[4]
             if options.since or options.until:
                 if stamp != last:
-                    last, when = stamp, nanoseconds(stamp.decode())
+                    last, when = stamp, _when(stamp)
+                if when is None:
+                    continue
                 if options.since and when < options.since:
                     continue
                 if options.until and when > options.until:
@@ -183,6 +187,14 @@ class Renderer:
             if options.timestamps:
                 text = _padded(stamp) + b" " + text
             yield (_HEADER.pack(number, len(text)) + text) if options.multiplexed else text
+
+
+def _when(stamp: bytes) -> int | None:
+    """Nanoseconds since the epoch; None for what is no time, in a line that somebody else wrote."""
+    try:
+        return nanoseconds(stamp.decode())
+    except ValueError:
+        return None
 
 
 def _padded(stamp: bytes) -> bytes:
@@ -207,10 +219,14 @@ class LogReader:
         self._renderer = Renderer(options)
         self._options = options
         self._rest = b""
-        if options.tail is not None:
-            self._seek_tail(options.tail)
-        elif options.since:
-            self._seek_since(options.since)
+        try:
+            if options.tail is not None:
+                self._seek_tail(options.tail)
+            elif options.since:
+                self._seek_since(options.since)
+        except BaseException:
+            self._chain.close()
+            raise
 
     @property
     def done(self) -> bool:
@@ -277,7 +293,10 @@ def _since_offset(descriptor: int, since: int) -> int:
         match = _TIME.search(os.pread(descriptor, CHUNK, middle))
         if match is None:
             break
-        if nanoseconds(match[1].decode()) < since:
+        when = _when(match[1])
+        if when is None:
+            break
+        if when < since:
             low = middle + match.end()
         else:
             high = middle

@@ -55,6 +55,12 @@ class Clock:
         return self._head + (b"." + digits if digits else b"") + b"Z"
 
 
+def _packed(attrs: dict[str, str]) -> bytes:
+    """As JSON, in which no key looks like the parts of a line that readers search for."""
+    text = json.dumps(attrs, separators=(",", ":")).encode()
+    return text.replace(b'"stream":', b'"\\u0073tream":').replace(b'"time":', b'"\\u0074ime":')
+
+
 def open_log(path: str) -> int:
     """Raises OSError."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
@@ -82,7 +88,7 @@ class JsonFileWriter:
         self._on_rotated = on_rotated
         self._max_size, self._max_files = max_size, max_files
         self._rotate_at = max_size
-        self._attrs = b'"attrs":' + json.dumps(attrs, separators=(",", ":")).encode() + b"," if attrs else b""
+        self._attrs = b'"attrs":' + _packed(attrs) + b"," if attrs else b""
         self._clock = Clock()
         self._rests: dict[bytes, bytes] = {}
         self._use(open_log(path) if descriptor < 0 else descriptor)
@@ -167,8 +173,8 @@ class JsonFileWriter:
         try:
             while view:
                 view = view[os.write(self._file, view) :]
-        except OSError:
-            os.ftruncate(self._file, self.size)  # a full disk took a part: no line is left torn
+        except OSError:  # a full disk took a part: no line is left torn
+            os.ftruncate(self._file, max(0, os.fstat(self._file).st_size - (len(text) - len(view))))
             raise
         self.size += len(text)
 

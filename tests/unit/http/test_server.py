@@ -257,3 +257,96 @@ def test_a_request_to_leave_http_that_is_not_granted_ends_the_connection(tmp_pat
         assert served.requests[0].upgrade
 
     run(tmp_path, test)
+
+
+def test_an_answer_before_the_body_keeps_the_connection_when_the_body_comes(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        async def early(request: Request) -> Response | None:
+            return Response(404, b"early\n") if request.path == "/early" else await Served.handle(served, request)
+
+        served.handle = early  # type: ignore[method-assign]
+        reader, writer = await asyncio.open_unix_connection(served.path)
+        writer.write(post(b"/early", b"Content-Length: 2\r\n\r\n"))
+        await writer.drain()
+        assert (await reader.readuntil(b"early\n")).startswith(b"HTTP/1.1 404")
+        writer.write(b"{}" + post(b"/next", b"\r\n"))
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"/next \n")).startswith(b"HTTP/1.1 200")
+        writer.close()
+        await writer.wait_closed()
+
+    run(tmp_path, test)
+
+
+def test_small_pieces_behind_an_early_answer_are_taken(tmp_path: Path) -> None:
+    """The piece that fills the buffer is small, so that reading pauses twice."""
+
+    async def test(served: Served) -> None:
+        async def early(request: Request) -> Response | None:
+            while request._waiting <= 1 << 18:
+                await asyncio.sleep(0)
+            return Response(404, b"early\n")
+
+        served.handle = early  # type: ignore[method-assign]
+        reader, writer = await asyncio.open_unix_connection(served.path)
+        writer.write(post(b"/x", b"Content-Length: %d\r\n\r\n" % (4 << 20)))
+        for size in (*[1 << 16] * 3, (1 << 16) - 1000, 5000):
+            writer.write(b"x" * size)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        async with asyncio.timeout(1):
+            await reader.readuntil(b"early\n")
+            writer.write(b"x" * ((4 << 20) - (1 << 18) - 4000))
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    run(tmp_path, test)
+
+
+async def _send_for_ever(client: socket.socket, piece: bytes) -> None:
+    while True:
+        await asyncio.get_running_loop().sock_sendall(client, piece)
+
+
+def test_who_reads_no_answers_gets_no_more_of_them(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, served.path)
+            piece = post(b"/" + b"x" * 8000, b"\r\n") * 8
+            sending = loop.create_task(_send_for_ever(client, piece))
+            await asyncio.sleep(1)
+            assert not sending.done()
+            sending.cancel()
+            assert len(served.requests) < 200
+
+    run(tmp_path, test)
+
+
+def test_a_connection_that_cannot_be_taken_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    async def test(served: Served) -> None:
+        monkeypatch.setattr("kist.http.server.os.dup", full)
+        assert await served.talk(post(b"/hijack", UPGRADE + b"\r\n")) == b""
+
+    run(tmp_path, test)
+
+
+def test_two_codings_and_two_lengths_are_refused(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        for headers in (
+            b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+            b"Content-Length: 1\r\nContent-Length: 2",
+        ):
+            reader, writer = await asyncio.open_unix_connection(served.path)
+            writer.write(post(b"/x", headers + b"\r\n\r\n"))
+            async with asyncio.timeout(5):
+                assert (await reader.read()).startswith(b"HTTP/1.1 400")
+            writer.close()
+            await writer.wait_closed()
+
+    run(tmp_path, test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,3 +42,15 @@ def test_no_line_is_torn_or_doubled(tmp_path: Path, limit: None) -> None:
     numbers = [int(line.rpartition("line ")[2]) for line in lines[:-1]]
     assert numbers == sorted(set(numbers)) and {0, 1, 38, 39} <= set(numbers)
     assert path.stat().st_size == writer.size
+
+
+def test_a_log_that_somebody_has_cut_off_is_not_filled_up(tmp_path: Path, limit: None) -> None:
+    path = tmp_path / "log"
+    writer = JsonFileWriter(str(path))
+    writer.write(b"stdout", b"x" * 700 + b"\n")
+    os.truncate(path, 0)
+    writer.write(b"stdout", b"short\n")
+    with pytest.raises(OSError):
+        writer.write(b"stdout", b"y" * 2000 + b"\n")
+    writer.close()
+    assert [json.loads(line)["log"] for line in path.read_text().splitlines()] == ["short\n"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import tempfile
 from pathlib import Path
@@ -133,3 +134,40 @@ def test_a_follower_sees_what_comes_and_survives_rotation(tmp_path: Path) -> Non
     reader.close()
     writer.close()
     assert seen == b"".join(b"line %d\n" % number for number in range(20))
+
+
+def test_a_backslash_and_an_n_before_the_end_are_not_a_newline(tmp_path: Path) -> None:
+    writer = JsonFileWriter(str(tmp_path / "log"))
+    writer.write(b"stdout", b"one\nfoo\\n")
+    writer.flush()
+    writer.close()
+    assert read_all(str(tmp_path / "log"), multiplexed=False) == b"one\nfoo\\n"
+
+
+def test_labels_may_be_called_as_parts_of_a_line_are(tmp_path: Path) -> None:
+    attrs = {"a": "1", "stream": "stderr", "time": "x", "z": "2"}
+    writer = JsonFileWriter(str(tmp_path / "log"), attrs=attrs)
+    writer.write(b"stdout", b"hello\n")
+    writer.close()
+    path = str(tmp_path / "log")
+    assert json.loads(Path(path).read_bytes())["attrs"] == attrs
+    assert read_all(path, multiplexed=False) == b"hello\n"
+    assert read_all(path, multiplexed=False, stderr=False, tail=1) == b"hello\n"
+    assert read_all(path, multiplexed=False, details=True) == b"a=1,stream=stderr,time=x,z=2 hello\n"
+
+
+def test_a_time_that_is_none_is_passed_over_and_leaves_nothing_open(tmp_path: Path) -> None:
+    line = b'{"log":"x\\n","stream":"stdout","time":"no time"}\n'
+    (tmp_path / "log").write_bytes(line * 10_000)
+    before = len(os.listdir("/proc/self/fd"))
+    assert read_all(str(tmp_path / "log"), since=1) == b""
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_log_that_is_cut_off_while_it_is_read_ends(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b'{"log":"x\\n","stream":"stdout","time":"2026-01-01T00:00:00Z"}\n' * 20_000)
+    reader = LogReader(str(tmp_path / "log"), LogOptions(), follow=False)
+    assert reader.read()
+    os.truncate(tmp_path / "log", 0)
+    assert reader.read() == b""
+    reader.close()
