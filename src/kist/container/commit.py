@@ -10,6 +10,7 @@ from kist.container import pausing
 from kist.container.engine import Engine
 from kist.container.machine import Machine
 from kist.container.merge import fill
+from kist.container.signals import check_signal
 from kist.container.threads import in_thread
 from kist.image.archive import encode_config
 from kist.model import instructions
@@ -44,6 +45,8 @@ async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> st
         raise Conflict(f"You cannot commit container {machine.id} which is being removed")
     own = machine.record.config
     config = fill(instructions.apply(own if request.config is None else request.config, request.changes), own)
+    if config.stop_signal and config.stop_signal != own.stop_signal:
+        check_signal(config.stop_signal)
     paused = request.pause and machine.state.alive and not machine.state.paused and await _pause(engine, machine)
     try:
         image = await _store(engine, machine, config, request)

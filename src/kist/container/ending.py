@@ -13,7 +13,7 @@ from kist.container.pausing import continue_now
 from kist.container.release import answer_pending
 from kist.container.signals import parse_signal
 from kist.kernel import pidfd
-from kist.model.errors import Conflict, KistError, NotModified
+from kist.model.errors import Conflict, InvalidParameter, KistError, NotModified
 
 DEFAULT_STOP_SECONDS = 10
 KILL_SECONDS = 10.0
@@ -86,7 +86,10 @@ class Ending:
 
     @staticmethod
     def _stop_signal(machine: Machine) -> int:
-        return parse_signal(machine.record.config.stop_signal or "SIGTERM")
+        try:
+            return parse_signal(machine.record.config.stop_signal or "SIGTERM")
+        except InvalidParameter:  # an image may say anything
+            return parse_signal("SIGTERM")
 
     async def stop(self, machine: Machine, seconds: int | None = None, signal_text: str = "") -> None:
         """The stop signal, then SIGKILL after `seconds` (negative: never). Raises NotModified when it does not run."""

@@ -34,6 +34,8 @@ class Index:
     def find(self, name: str) -> Machine:
         """By full id, name, or unambiguous prefix of an id. Raises NotFound, InvalidParameter with Docker's texts."""
         bare = name.removeprefix("/")
+        if not name:
+            raise InvalidParameter('invalid name or ID supplied: ""')
         found = self._machines.get(bare)
         if found is None and bare in self._names:
             found = self._machines.get(self._names[bare])

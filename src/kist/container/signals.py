@@ -30,6 +30,12 @@ def parse_signal(text: str) -> int:
     return number
 
 
+def check_signal(text: str) -> None:
+    """As for a later stop, for which any number but 0 will do. Raises InvalidParameter with Docker's text."""
+    if not re.fullmatch("[+-]?[0-9]{1,18}", text) or int(text) == 0:
+        parse_signal(text)
+
+
 def _realtime(name: str) -> int:
     """`RTMIN`, `RTMIN+n`, `RTMAX`, `RTMAX-n`; 0 when it is none of these."""
     for base, start, sign in (("RTMIN", RTMIN, "+"), ("RTMAX", RTMAX, "-")):

@@ -13,7 +13,7 @@ import re
 import msgspec
 
 from kist.container import binds
-from kist.container.signals import parse_signal
+from kist.container.signals import check_signal
 from kist.model import endpoint_sysctls
 from kist.model.config import (
     ContainerConfig,
@@ -65,7 +65,7 @@ def validate_config(config: ContainerConfig) -> ContainerConfig:
             )
         config = msgspec.structs.replace(config, working_dir=posixpath.normpath(config.working_dir))
     if config.stop_signal:
-        parse_signal(config.stop_signal)
+        check_signal(config.stop_signal)
     for variable in config.env or ():
         if not variable.partition("=")[0]:
             raise InvalidParameter(f"invalid environment variable: {variable}")

@@ -305,7 +305,8 @@ class ImageService:
             self._tell("untag", record.id, record.id)
         if self.users(record.id):
             return untagged
-        return untagged + await self._delete(record)
+        deleted, _ = await self._delete(record)
+        return untagged + deleted
 
     def _untag(self, record: ImageRecord, reference: Reference, asked: str, force: bool) -> list[Deleted] | None:
         """Only the name goes when there are others or containers stand on the image; None when the image goes too."""
@@ -343,8 +344,9 @@ class ImageService:
                 f"conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
             )
 
-    async def _delete(self, record: ImageRecord) -> list[Deleted]:
-        """Record first, then blobs and snapshots that no other image needs."""
+    async def _delete(self, record: ImageRecord) -> tuple[list[Deleted], int]:
+        """Record first, then blobs and snapshots that no other image needs; and how many bytes those had."""
+        freed = 0
         async with self._changing:
             self._records.delete(record.id)
             self._configs.pop(record.id, None)
@@ -361,12 +363,14 @@ class ImageService:
                 if chain in shared:
                     break
                 try:
+                    size = self._snapshotter.stat(chain).size
                     self._snapshotter.remove(chain)
                 except (Conflict, NotFound):
                     break  # a container stands on it
+                freed += size
                 deleted.append(Deleted(deleted=chain))
             await asyncio.to_thread(self._snapshotter.collect)
-        return deleted
+        return deleted, freed
 
     def discard(self, *blobs: str) -> None:
         """Removes blobs unless an image needs them; only within a change (`changing`)."""
@@ -382,13 +386,14 @@ class ImageService:
         for image in self.all():
             if self.users(image.id) or (dangling and image.tags) or keep(image):
                 continue
-            freed += image.size
             for tag in image.tags:
                 self._tags.delete(_key(Reference.parse(tag).tagged()))
                 deleted.append(Deleted(untagged=tag))
             record = self._records.get(image.id)
             if record is not None:
-                deleted += await self._delete(record)
+                gone, bytes_ = await self._delete(record)
+                deleted += gone
+                freed += bytes_
         return deleted, freed
 
     def collect(self) -> None:

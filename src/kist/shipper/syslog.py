@@ -45,11 +45,8 @@ class Syslog(Driver):
 
     def connect(self) -> None:
         self.close()
-        self._connection = connection = self._dial()
-        if connection.family == socket.AF_UNIX:
-            self._hostname = "localhost"
-        else:
-            self._hostname = dial.shown(*connection.getsockname()[:2])
+        self._connection = self._dial()
+        self._hostname = socket.gethostname()
 
     def _dial(self) -> socket.socket:
         options = self.info.options

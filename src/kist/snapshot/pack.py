@@ -21,6 +21,7 @@ _NAME = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 _BUFFER = 1 << 17
+_UNSIZED = 1 << 24  # bytes, of a file that may have no end
 _CAPABILITY = "security.capability"
 _REVISION_3 = 3  # of capabilities that hold for one user namespace (linux/capability.h)
 _UNPACKABLE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
@@ -70,7 +71,7 @@ class Packer:
 
     def top(self, file: int, shown: str) -> None:
         """The file of an O_PATH descriptor; of a directory only itself, without what is in it."""
-        self._add(file, shown)
+        self._add(file, shown, _unsized(file))
 
     def member(self, directory: int, name: str, shown: str) -> bool:
         """One file of a directory as `shown`; whether it is a directory itself. What is gone is left out."""
@@ -97,7 +98,8 @@ class Packer:
         parent, slash, name = shown.rpartition("/")
         self._put(tarfile.TarInfo(f"{parent}{slash}{WHITEOUT}{name}").tobuf(tarfile.PAX_FORMAT))
 
-    def _add(self, descriptor: int, shown: str) -> bool:
+    def _add(self, descriptor: int, shown: str, content: bytes = b"") -> bool:
+        """`content` of a file that does not say how long it is."""
         status = os.fstat(descriptor)
         kind = stat.S_IFMT(status.st_mode)
         if self._layer and kind == stat.S_IFCHR and status.st_rdev == 0:
@@ -121,7 +123,9 @@ class Packer:
         if info.type == tarfile.REGTYPE and info.size:
             self._file(descriptor, info)
             return False
+        info.size = len(content)
         self._put(_encoded(info))
+        self._put(content + bytes(-len(content) % tarfile.BLOCKSIZE))
         if self._layer and attributes.get("trusted.overlay.opaque") == b"y":
             self._put(tarfile.TarInfo(f"{shown}/{OPAQUE}").tobuf(tarfile.PAX_FORMAT))
         return kind == stat.S_IFDIR
@@ -150,6 +154,21 @@ class Packer:
         self._waiting.clear()
         self._size = 0
         self._write(data)
+
+
+def _unsized(descriptor: int) -> bytes:
+    """What is in a file that says it has nothing in it, as those of proc(5) do."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size:
+        return b""
+    found = b""
+    try:
+        with held(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)) as file:
+            while len(found) < _UNSIZED and (data := os.read(file, _BUFFER)):
+                found += data
+    except OSError:  # one that waits for something to be said, or is not to be read
+        return b""
+    return found
 
 
 def _listed(top: int, inside: str) -> list[str]:
