@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
@@ -64,7 +65,7 @@ def _index(value: Any, *keys: Any) -> Any:
         at = _position(key, len(value))
         if at == len(value):
             raise FunctionError(f"reflect: {'string' if isinstance(value, str) else 'slice'} index out of range")
-        value = value.encode()[at] if isinstance(value, str) else value[at]
+        value = os.fsencode(value)[at] if isinstance(value, str) else value[at]
     return value
 
 
