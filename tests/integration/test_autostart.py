@@ -64,6 +64,26 @@ def test_the_first_command_starts_it_says_so_once_and_stop_ends_it(tmp_path: Pat
     assert said.splitlines() == ["1", "0", "1", "free", "0", none, "gone"]
 
 
+def test_run_starts_it_as_every_command_does(tmp_path: Path) -> None:
+    said = world(
+        """
+        kist run --rm nothing true 2>one || echo status $?
+        started one; grep -c 'Unable to find image' one; daemons
+        kist daemon stop
+        export KIST_NO_AUTOSTART=1; kist run nothing true 2>&1 || echo status $?; unset KIST_NO_AUTOSTART
+        mkdir -p /run/kist.sock/full
+        kist run nothing true 2>two || echo status $?
+        grep -o 'kistd ended at once with status 1' two; rm -r /run/kist.sock
+        """,
+        tmp_path,
+    )
+    told = "kist: Cannot connect to the Docker daemon at unix:///run/kist.sock. Is the docker daemon running?"
+    usage = "Run 'kist run --help' for more information"
+    assert said.splitlines() == [
+        "status 125", "1", "1", "1", told, "", usage, "status 125", "status 125", "kistd ended at once with status 1",
+    ]  # fmt: skip
+
+
 def test_many_commands_at_once_start_one(tmp_path: Path) -> None:
     said = world(
         """

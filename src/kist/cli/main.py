@@ -75,16 +75,32 @@ def _carry_out(command: Command, choice: Choice, parsed: Any) -> int:
     try:
         try:
             return int(act(context, parsed))
-        except Unreachable:
-            if not (choice.is_default and command.run not in _NEVER_START):
+        except KistError as error:
+            if not (choice.is_default and command.run not in _NEVER_START and _nobody_there(context, error)):
                 raise
-            from kist.cli.daemon import start_if_allowed
-
-            if not start_if_allowed():
+            if not _started(error):
                 raise
         return int(act(context, parsed))
     finally:
         context.close()
+
+
+def _nobody_there(context: Context, error: KistError) -> bool:
+    """Whether the command failed before it did anything: one that reached a daemon must not be carried out twice."""
+    unreachable = isinstance(error, Unreachable) or isinstance(error.__cause__, Unreachable)
+    return unreachable and not context.endpoint.reached
+
+
+def _started(error: KistError) -> bool:
+    """Starts a daemon where that is allowed. Raises KistError, with the status of the command's own failure."""
+    from kist.cli.daemon import start_if_allowed
+
+    try:
+        return start_if_allowed()
+    except KistError as failure:
+        if isinstance(error, RunFailed):
+            raise RunFailed(failure.message, error.status, error.command) from failure
+        raise
 
 
 def _choice(given: Parsed) -> Choice:

@@ -46,13 +46,16 @@ class Endpoint:
     def __init__(self, host: str) -> None:
         self.host = host
         self.base = ""  # what every path of a request begins with
+        self.reached = False  # somebody took a connection: a request may have been carried out
         scheme, _, rest = host.partition("://")
         if scheme == "tcp":
             self.base = rest[len(rest.partition("/")[0]) :].rstrip("/")
 
     def connect(self) -> Stream:
         """A new connection. Raises Unreachable with Docker's text."""
-        return self._plain()
+        connection = self._plain()
+        self.reached = True
+        return connection
 
     def close(self) -> None:
         """Ends what connections have left running."""
