@@ -118,6 +118,23 @@ def test_none_is_started_for_a_daemon_that_was_named(tmp_path: Path) -> None:
     assert said.splitlines() == [*[told] * 3, "here", *[told] * 3, "here", told, told, "0"]
 
 
+def test_stop_ends_nothing_but_kistd(tmp_path: Path) -> None:
+    said = world(
+        """
+        kist ps -q 2>/dev/null; pid=$(cat /run/kist.pid)
+        sleep 60 & echo $! >/run/kist.pid    # what a crash leaves, once the number was given away again
+        kist daemon stop 2>&1 | sed "s/$!/N/"; kill -0 $! && echo lives; daemons
+        kill $!; echo bogus >/run/kist.pid; kist daemon stop 2>&1 || echo status $?
+        echo $pid >/run/kist.pid; rm /run/kist.sock    # as where somebody else listens for it
+        kist daemon stop; daemons
+        """,
+        tmp_path,
+    )
+    other = "no kistd is running (process N, which /run/kist.pid names, is another program)"
+    none = "no kistd is running (there is no live process in /run/kist.pid)"
+    assert said.splitlines() == [other, "lives", "1", none, "status 1", "0"]
+
+
 def test_one_that_cannot_start_is_told_at_once(tmp_path: Path) -> None:
     said = world(
         """

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
+import socket
+import struct
 import sys
 import time
 
@@ -16,6 +19,8 @@ PIDFILE = "/run/kist.pid"
 _START_LOCK = "/run/kist-start.lock"
 _LOG = "/var/log/kist.log"
 _START_SECONDS = 15.0
+_LOCK = "/run/kist/lock"  # held by the kistd of the default exec root
+_UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
 def start_if_allowed() -> bool:
@@ -81,15 +86,54 @@ def _is_inherited(number: int) -> bool:
 
 
 def stop() -> None:
-    """Raises KistError when none runs here."""
+    """Raises KistError when none runs here, or it does not end."""
     try:
         with open(PIDFILE, encoding="ascii") as file:
             pid = int(file.read().strip())
-        os.kill(pid, signal.SIGTERM)
-    except (OSError, ValueError) as error:
+        process = os.pidfd_open(pid)
+    except (OSError, ValueError, OverflowError) as error:
         raise KistError(f"no kistd is running (there is no live process in {PIDFILE})") from error
-    deadline = time.monotonic() + _START_SECONDS
-    while os.path.exists(PIDFILE):
-        if time.monotonic() > deadline:
-            raise KistError(f"kistd (process {pid}) did not end within {_START_SECONDS:.0f} s")
-        time.sleep(0.02)
+    try:
+        # Asked after the descriptor was made: from then on the number cannot become another process unnoticed.
+        if pid not in (_listener(), _lock_holder()):
+            raise KistError(f"no kistd is running (process {pid}, which {PIDFILE} names, is another program)")
+        _end(process, pid)
+    finally:
+        os.close(process)
+
+
+def _end(process: int, pid: int) -> None:
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise KistError(f"cannot end kistd (process {pid}): {(error.strerror or '').lower()}") from error
+    poller = select.poll()
+    poller.register(process, select.POLLIN)  # readable when the process has ended: pidfd_open(2)
+    if not poller.poll(_START_SECONDS * 1000):
+        raise KistError(f"kistd (process {pid}) did not end within {_START_SECONDS:.0f} s")
+
+
+def _listener() -> int:
+    """The process that listens on the default socket, 0 when nobody does."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(DEFAULT_SOCKET)
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    except OSError:
+        return 0
+    return int(_UCRED.unpack(credentials)[0])
+
+
+def _lock_holder() -> int:
+    """The process that locked the default exec root, 0 without one: where systemd listens, the socket is its own."""
+    try:
+        found = os.stat(_LOCK)
+        with open("/proc/locks", encoding="ascii") as file:
+            lines = [line.split() for line in file]
+    except OSError:
+        return 0
+    # "1: FLOCK  ADVISORY  WRITE 708 00:1b:14 0 EOF", proc_locks(5); one with "->" only waits
+    name = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    return next((int(words[4]) for words in lines if words[1] == "FLOCK" and words[5] == name), 0)
