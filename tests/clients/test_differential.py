@@ -140,7 +140,6 @@ run --rm --link nosuch busybox true
 run --rm --link {C}:db busybox grep -cw db /etc/hosts
 run --rm --volumes-from nosuch busybox true
 run --rm --volumes-from {C}:bogus busybox true
-run --rm --link-local-ip 169.254.1.1 busybox true
 run --rm --ip 10.1.2.3 busybox true
 run --rm --ip6 fd00::1 busybox true
 run --rm --network-alias x busybox true

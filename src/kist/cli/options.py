@@ -234,6 +234,8 @@ def _check(options: Parsed) -> None:
             )
     if options.use_api_socket:
         raise KistError("--use-api-socket is not supported yet")
+    if options.link_local_ip:  # the daemon would take it and do nothing
+        raise KistError("--link-local-ip is not supported yet")
     if not options.disable_content_trust:
         raise KistError("--disable-content-trust=false: signed images are not supported yet")
     if options.mac_address and not _is_mac(options.mac_address):
@@ -266,11 +268,7 @@ def _endpoint(options: Parsed, network: str) -> dict[str, Any]:
     own = network in ("default", "bridge", "host", "none") or network.startswith("container:")
     if aliases and own:
         raise KistError("network-scoped aliases are only supported for user-defined networks")
-    addresses = {
-        "IPv4Address": options.ip,
-        "IPv6Address": options.ip6,
-        "LinkLocalIPs": options.link_local_ip,
-    }
+    addresses = {"IPv4Address": options.ip, "IPv6Address": options.ip6}
     for key, value in (
         ("Aliases", aliases),
         ("Links", [] if own else options.link),

@@ -42,13 +42,13 @@ def test_devices_by_path_and_by_name() -> None:
 
 def test_settings_of_the_endpoint() -> None:
     found = sent("--ip", "10.0.0.9", "--mac-address", "02:00:00:00:00:01", "--network", "mine", "--network-alias", "a",
-                 "--link", "x:y", "--link-local-ip", "169.254.0.9")  # fmt: skip
+                 "--link", "x:y")  # fmt: skip
     assert found["NetworkingConfig"]["EndpointsConfig"] == {
         "mine": {
             "Aliases": ["a"],
             "Links": ["x:y"],
             "MacAddress": "02:00:00:00:00:01",
-            "IPAMConfig": {"IPv4Address": "10.0.0.9", "LinkLocalIPs": ["169.254.0.9"]},
+            "IPAMConfig": {"IPv4Address": "10.0.0.9"},
         }
     }
     assert found["HostConfig"]["Links"] == ["x:y"]
@@ -86,6 +86,7 @@ def test_cpus_are_a_rational_number() -> None:
         ("--network-alias x", "network-scoped aliases are only supported for user-defined networks"),
         ("--storage-opt x", "invalid storage option"),
         ("--cpu-count 1", '"--cpu-count" is only supported on a Docker daemon running on windows'),
+        ("--link-local-ip 169.254.0.9", "--link-local-ip is not supported yet"),
         ("--use-api-socket", "--use-api-socket is not supported yet"),
         ("--shm-size -1", "invalid size: '-1'"),
         ("--blkio-weight 99999", 'strconv.ParseUint: parsing "99999": value out of range'),
