@@ -119,6 +119,14 @@ run --rm --mount type=bind,src={T},dst=/t busybox ls /t
 run --rm --mount type=bind,src=/nosuch/x,dst=/t busybox ls /t
 run --rm --mount type=bind,source=/tmp busybox true
 run --rm --mount bogus busybox true
+run --rm --mount type=volume,dst=/t,volume-opt=type=tmpfs busybox true
+run --rm --mount type=volume,dst=/t,bind-recursive=disabled busybox true
+run --rm --mount type=bind,src={T},dst=/t,volume-nocopy busybox true
+run --rm --mount type=bind,src={T},dst=/t,bind-nonrecursive busybox ls /t
+run --rm --mount type=bind,src={T},dst=/t,ro,bind-recursive=readonly busybox true
+run --rm --mount type=bind,src={T},dst=/t,bind-recursive=writable busybox true
+run --rm --mount type=image,src=busybox,dst=/t,image-subpath=bin busybox true
+run --rm --mount type=tmpfs,dst=/t,tmpfs-mode=-1 busybox true
 run --rm --tmpfs /t:size=1m busybox df -k /t
 run --rm --network none busybox ls /sys/class/net
 run --rm --cap-drop ALL busybox grep CapEff /proc/self/status

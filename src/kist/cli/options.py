@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from kist.cli.parse import Opt, Parsed, UsageError, parse_size
+from kist.cli.mounts import mount
+from kist.cli.parse import Opt, Parsed, UsageError
 from kist.model.errors import KistError
 
 CREATE: tuple[Opt, ...] = (
@@ -533,65 +534,6 @@ def _binds(volumes: list[str]) -> tuple[list[str], dict[str, Any]]:
             source = os.path.abspath(os.path.expanduser(source)) if source.startswith("~") else os.path.abspath(source)
         binds.append(f"{source}{colon}{rest}")
     return binds, anonymous
-
-
-def mount(text: str) -> dict[str, Any]:
-    """`type=bind,src=/a,dst=/b,readonly`. Raises UsageError with Docker's texts."""
-
-    def wrong(reason: str) -> UsageError:
-        return UsageError(f'invalid argument "{text}" for "--mount" flag: {reason}')
-
-    found: dict[str, Any] = {"Type": "volume"}
-    inner: dict[str, dict[str, Any]] = {"BindOptions": {}, "VolumeOptions": {}, "TmpfsOptions": {}, "ImageOptions": {}}
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        key = key.strip().lower()
-        if key in ("readonly", "ro"):
-            found["ReadOnly"] = value in ("", "1", "true")
-        elif key == "volume-nocopy":
-            inner["VolumeOptions"]["NoCopy"] = value in ("", "1", "true")
-        elif not equals:
-            raise wrong(f"invalid field '{part}' must be a key=value pair")
-        elif key == "type":
-            found["Type"] = value.lower()
-        elif key in ("source", "src"):
-            found["Source"] = os.path.abspath(value) if value.startswith(".") else value
-        elif key in ("target", "dst", "destination"):
-            found["Target"] = value
-        elif key == "consistency":
-            found["Consistency"] = value
-        elif key == "bind-propagation":
-            inner["BindOptions"]["Propagation"] = value.lower()
-        elif key == "bind-recursive":
-            words = {"enabled": {}, "disabled": {"NonRecursive": True}, "writable": {"ReadOnlyNonRecursive": True},
-                     "readonly": {"ReadOnlyForceRecursive": True}}  # fmt: skip
-            if value not in words:
-                raise wrong(
-                    f'invalid value for {key}: {value} (must be "enabled", "disabled", "writable", or "readonly")'
-                )
-            inner["BindOptions"].update(words[value])
-        elif key == "volume-subpath":
-            inner["VolumeOptions"]["Subpath"] = value
-        elif key == "volume-label":
-            inner["VolumeOptions"].setdefault("Labels", {}).update([_pair(value)])
-        elif key == "volume-driver":
-            inner["VolumeOptions"].setdefault("DriverConfig", {})["Name"] = value
-        elif key == "tmpfs-size":
-            try:
-                inner["TmpfsOptions"]["SizeBytes"] = parse_size(value)
-            except ValueError:
-                raise wrong(f"invalid value for {key}: {value}") from None
-        elif key == "tmpfs-mode":
-            try:
-                inner["TmpfsOptions"]["Mode"] = int(value, 8)
-            except ValueError:
-                raise wrong(f"invalid value for {key}: {value}") from None
-        else:
-            raise wrong(f"unexpected key '{key}' in '{part}'")
-    if not found.get("Target"):
-        raise wrong("target is required")
-    found.update({key: value for key, value in inner.items() if value})
-    return found
 
 
 def _ports(options: Parsed) -> tuple[dict[str, Any], dict[str, Any]]:

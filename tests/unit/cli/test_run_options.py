@@ -65,6 +65,21 @@ def test_cpus_are_a_rational_number() -> None:
     assert host("--cpus", "0.1")["NanoCpus"] == 100_000_000
 
 
+def test_mounts() -> None:
+    given = ("type=volume,dst=/a,volume-driver=local,volume-opt=type=nfs,volume-opt=o=addr=a", '"dst=/a,b",ro=0',
+             "type=bind,src=/b,dst=/a,bind-nonrecursive", "type=image,src=b,dst=/a,image-subpath=c",
+             "type=bind,src=/b,dst=/a,ro,bind-recursive=readonly,bind-propagation=rprivate")  # fmt: skip
+    driver = {"Name": "local", "Options": {"type": "nfs", "o": "addr=a"}}
+    assert host(*(word for one in given for word in ("--mount", one)))["Mounts"] == [
+        {"Type": "volume", "Target": "/a", "VolumeOptions": {"DriverConfig": driver}},
+        {"Type": "volume", "Target": "/a,b", "ReadOnly": False},
+        {"Type": "bind", "Source": "/b", "Target": "/a", "BindOptions": {"NonRecursive": True}},
+        {"Type": "image", "Source": "b", "Target": "/a", "ImageOptions": {"Subpath": "c"}},
+        {"Type": "bind", "Source": "/b", "Target": "/a", "ReadOnly": True,
+         "BindOptions": {"ReadOnlyForceRecursive": True, "Propagation": "rprivate"}},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -92,6 +107,16 @@ def test_cpus_are_a_rational_number() -> None:
         ("--blkio-weight 99999", 'strconv.ParseUint: parsing "99999": value out of range'),
         ("--memory-swappiness 101", "invalid value: 101. Valid memory swappiness range is 0-100"),
         ("--cpus 0.0000000001", "value is too precise"),
+        ("--mount dst=/a,bind-propagation=rprivate", "cannot mix 'bind-*' options with mount type 'volume'"),
+        ("--mount type=bind,src=/b,dst=/a,volume-opt=a=b", "cannot mix 'volume-*' options with mount type 'bind'"),
+        ("--mount type=bind,src=/b,dst=/a,bind-recursive=readonly",
+         "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction"),
+        ("--mount type=bind,src=/b,dst=/a,ro,bind-recursive=readonly",
+         "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"),
+        ("--mount dst=/a,readonly=maybe", "invalid value for readonly: maybe"),
+        ("--mount type=,dst=/a", "type is required"),
+        ("--mount type=tmpfs,dst=/a,tmpfs-mode=-1", "invalid value for tmpfs-mode: -1"),
+        ("--mount volume-opt,dst=/a", "invalid field 'volume-opt' must be a key=value pair"),
         ("-v /a:/b:ro:x", "invalid spec: /a:/b:ro:x: too many colons"),
     ],
 )  # fmt: skip
