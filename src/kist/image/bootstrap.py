@@ -23,6 +23,10 @@ from kist.model.config import ContainerConfig
 from kist.model.errors import InvalidParameter, KistError
 
 Say = Callable[[str], None]
+_PACKAGE = "busybox-static"
+_UNKNOWN = (
+    "Unable to locate package", "has no installation candidate", "Can't find a source to download", "404  Not Found",
+)  # fmt: skip
 _SUITE = re.compile(r"^[a-z][a-z0-9.+-]*$")
 _DIRECTORIES = ("bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var", "var/tmp")
 _PASSWD = (
@@ -83,11 +87,16 @@ async def _run(arguments: list[str], directory: str, output: int = -1) -> str:
 async def _busybox(say: Say) -> Bootstrapped:
     with tempfile.TemporaryDirectory(prefix="kist-bootstrap-") as directory:
         os.chmod(directory, 0o755)  # apt fetches as another user
-        say("Downloading busybox-static")
-        await _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "--", "busybox-static"], directory)
-        packages = glob.glob(f"{directory}/busybox-static_*.deb")
+        say(f"Downloading {_PACKAGE}")
+        try:
+            await _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "--", _PACKAGE], directory)
+        except KistError as error:
+            if not _is_unknown(error.message):
+                raise
+            raise KistError(f"{error.message}\nRun apt-get update first: apt knows no {_PACKAGE}") from error
+        packages = glob.glob(f"{directory}/{_PACKAGE}_*.deb")
         if len(packages) != 1:
-            raise KistError("apt-get downloaded no busybox-static package: run apt-get update first")
+            raise KistError(f"apt-get downloaded no {_PACKAGE} package")
         say("Unpacking")
         binary = await asyncio.to_thread(_binary_from_package, packages[0])
         program = f"{directory}/busybox"
@@ -100,6 +109,11 @@ async def _busybox(say: Say) -> Bootstrapped:
     target.seek(0)
     config = ContainerConfig(cmd=["sh"], env=["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"])
     return Bootstrapped(target, config, "busybox:latest")
+
+
+def _is_unknown(told: str) -> bool:
+    """Whether apt-get knows of no such package, or of one that the archive has replaced since: its lists are old."""
+    return any(words in told for words in _UNKNOWN)
 
 
 def _binary_from_package(path: str) -> bytes:
