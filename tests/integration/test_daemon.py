@@ -236,6 +236,17 @@ def test_help_names_what_is_not_supported() -> None:
             assert ("not supported" in line) == bool(BY_FLAG[name].refused), line
 
 
+def test_help_says_which_value_is_refused_and_writes_lists_as_they_are_given() -> None:
+    text = subprocess.run([*KISTD, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "(default /etc/cdi,/var/run/cdi)" in text
+    for told in (
+        "still running (false is not supported: containers of kist always outlive the daemon)",
+        "rootless mode (not supported: running without root",
+        "(values other than 3 are not supported: pull and push",
+    ):
+        assert told in text
+
+
 # --- starting: what is refused, and that nothing is left of it ---
 
 

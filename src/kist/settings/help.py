@@ -29,8 +29,20 @@ def _left(option: Option) -> str:
 
 def _right(option: Option) -> str:
     if option.refused:
-        return f"{option.help} (not supported: {option.refused})"
+        return f"{option.help} ({_refused(option)}not supported: {option.refused})"
     if option.default in (False, "", 0, (), {}, None):
         return option.help
-    default = f'"{option.default}"' if isinstance(option.default, str) else str(option.default).lower()
-    return f"{option.help} (default {default})"
+    return f"{option.help} (default {_value(option.default)})"
+
+
+def _refused(option: Option) -> str:
+    """What of it cannot be had: everything, or all but what is so anyway."""
+    if option.harmless is True:
+        return "false is "
+    return f"values other than {_value(option.harmless)} are " if option.harmless else ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
