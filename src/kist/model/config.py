@@ -3,11 +3,22 @@
 Field names are Docker's in snake case; `rename` turns them into the names on the wire (Engine API v1.51, definitions
 ContainerConfig and HostConfig). None means "the client did not say", which Docker's answers show as null. Sizes are
 bytes, times nanoseconds, unless a field says otherwise. Decoding is strict about types; unknown fields are ignored.
+A whole number is Go's int64 unless its type says otherwise; requests are held to it (kist.wire.decode), what is stored
+is not, so that it stays readable.
 """
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 import msgspec
+
+GoInt: TypeAlias = Annotated[int, msgspec.Meta(extra={"go": "int"})]
+Uint: TypeAlias = Annotated[int, msgspec.Meta(extra={"go": "uint"})]
+Uint16: TypeAlias = Annotated[int, msgspec.Meta(extra={"go": "uint16"})]
+Uint64: TypeAlias = Annotated[int, msgspec.Meta(extra={"go": "uint64"})]
+FileMode: TypeAlias = Annotated[int, msgspec.Meta(extra={"go": "fs.FileMode"})]
+Duration: TypeAlias = Annotated[int, msgspec.Meta(extra={"go": "time.Duration"})]
 
 # Names that a plain snake_case -> PascalCase conversion does not give.
 _EXCEPTIONS = {
@@ -45,11 +56,11 @@ class Health(msgspec.Struct, frozen=True, rename=wire_name):
     """A health check (HealthConfig). `test` empty inherits the image's; ["NONE"] switches it off. Nanoseconds."""
 
     test: list[str] | None = None
-    interval: int = 0
-    timeout: int = 0
-    retries: int = 0
-    start_period: int = 0
-    start_interval: int = 0
+    interval: Duration = 0
+    timeout: Duration = 0
+    retries: GoInt = 0
+    start_period: Duration = 0
+    start_interval: Duration = 0
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, rename=wire_name):
@@ -78,7 +89,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, rename=wire_name):
     on_build: list[str] | None = None
     labels: dict[str, str] | None = None
     stop_signal: str = ""
-    stop_timeout: int | None = None
+    stop_timeout: GoInt | None = None
     shell: list[str] | None = None
 
 
@@ -96,7 +107,7 @@ class PortBinding(msgspec.Struct, frozen=True, rename=wire_name):
 
 class RestartPolicy(msgspec.Struct, frozen=True, rename=wire_name):
     name: str = ""
-    maximum_retry_count: int = 0
+    maximum_retry_count: GoInt = 0
 
 
 class BindOptions(msgspec.Struct, frozen=True, rename=wire_name, omit_defaults=True):
@@ -125,7 +136,7 @@ class ImageOptions(msgspec.Struct, frozen=True, rename=wire_name, omit_defaults=
 
 class TmpfsOptions(msgspec.Struct, frozen=True, rename=wire_name, omit_defaults=True):
     size_bytes: int = 0
-    mode: int = 0
+    mode: FileMode = 0
     options: list[list[str]] | None = None
 
 
@@ -145,12 +156,12 @@ class MountRequest(msgspec.Struct, frozen=True, rename=wire_name, omit_defaults=
 
 class WeightDevice(msgspec.Struct, frozen=True, rename=wire_name):
     path: str = ""
-    weight: int = 0
+    weight: Uint16 = 0
 
 
 class ThrottleDevice(msgspec.Struct, frozen=True, rename=wire_name):
     path: str = ""
-    rate: int = 0
+    rate: Uint64 = 0
 
 
 class DeviceMapping(msgspec.Struct, frozen=True, rename=wire_name):
@@ -161,7 +172,7 @@ class DeviceMapping(msgspec.Struct, frozen=True, rename=wire_name):
 
 class DeviceRequest(msgspec.Struct, frozen=True, rename=wire_name):
     driver: str = ""
-    count: int = 0
+    count: GoInt = 0
     device_ids: list[str] | None = None
     capabilities: list[list[str]] | None = None
     options: dict[str, str] | None = None
@@ -186,7 +197,7 @@ class HostConfig(msgspec.Struct, frozen=True, rename=wire_name):
     volume_driver: str = ""
     volumes_from: list[str] | None = None
     mounts: list[MountRequest] | None = None
-    console_size: tuple[int, int] | None = None
+    console_size: tuple[Uint, Uint] | None = None
     annotations: dict[str, str] | None = None
     cap_add: list[str] | None = None
     cap_drop: list[str] | None = None
@@ -199,7 +210,7 @@ class HostConfig(msgspec.Struct, frozen=True, rename=wire_name):
     ipc_mode: str = ""
     cgroup: str = ""
     links: list[str] | None = None
-    oom_score_adj: int = 0
+    oom_score_adj: GoInt = 0
     pid_mode: str = ""
     privileged: bool = False
     publish_all_ports: bool = False
@@ -220,7 +231,7 @@ class HostConfig(msgspec.Struct, frozen=True, rename=wire_name):
     memory: int = 0
     nano_cpus: int = 0
     cgroup_parent: str = ""
-    blkio_weight: int = 0
+    blkio_weight: Uint16 = 0
     blkio_weight_device: list[WeightDevice] | None = None
     blkio_device_read_bps: list[ThrottleDevice] | None = None
     blkio_device_write_bps: list[ThrottleDevice] | None = None
@@ -246,8 +257,8 @@ class HostConfig(msgspec.Struct, frozen=True, rename=wire_name):
     ulimits: list[Ulimit] | None = None
     cpu_count: int = 0
     cpu_percent: int = 0
-    io_maximum_iops: int = 0
-    io_maximum_bandwidth: int = 0
+    io_maximum_iops: Uint64 = 0
+    io_maximum_bandwidth: Uint64 = 0
 
 
 class EndpointIPAMConfig(msgspec.Struct, frozen=True, rename=wire_name, omit_defaults=True):
@@ -264,15 +275,15 @@ class EndpointSettings(msgspec.Struct, frozen=True, rename=wire_name):
     aliases: list[str] | None = None
     mac_address: str = ""
     driver_opts: dict[str, str] | None = None
-    gw_priority: int = 0
+    gw_priority: GoInt = 0
     network_id: str = ""
     endpoint_id: str = ""
     gateway: str = ""
     ip_address: str = ""
-    ip_prefix_len: int = 0
+    ip_prefix_len: GoInt = 0
     ipv6_gateway: str = ""
     global_ipv6_address: str = ""
-    global_ipv6_prefix_len: int = 0
+    global_ipv6_prefix_len: GoInt = 0
     dns_names: list[str] | None = None
 
 
@@ -282,7 +293,7 @@ class ExecConfig(msgspec.Struct, frozen=True, rename=wire_name):
     user: str = ""
     privileged: bool = False
     tty: bool = False
-    console_size: tuple[int, int] | None = None
+    console_size: tuple[Uint, Uint] | None = None
     attach_stdin: bool = False
     attach_stderr: bool = False
     attach_stdout: bool = False

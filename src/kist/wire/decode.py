@@ -8,18 +8,31 @@ import functools
 import json
 import types
 import typing
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 
+from kist.model.config import Uint
 from kist.model.errors import InvalidParameter
 from kist.wire.syntax import explain
 
 T = TypeVar("T")
+
+
+class _Literal(msgspec.Struct, frozen=True):
+    """A number that no field takes (a fraction, an exponent, too many digits), as it was written."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 # (struct, field) that take a single string for a list of one (Go's strslice).
 _STRING_OR_LIST = frozenset(("ContainerConfig", name) for name in ("Cmd", "Entrypoint", "Shell"))
-_KINDS = {str: "string", int: "number", float: "number", bool: "bool", list: "array", dict: "object"}
-_SCALARS = {str: "string", int: "int64", bool: "bool", float: "float64"}
+_KINDS = {str: "string", int: "number", _Literal: "number", bool: "bool", list: "array", dict: "object"}
+_SCALARS = {str: "string", bool: "bool"}
+_EMPTY_STRUCT = dict[str, object]  # Go's struct{}: an object of which nothing is read
 # Types that Go has under another name or in another package than `container`.
 _GO_NAMES = {
     "MountRequest": "mount.Mount",
@@ -33,8 +46,22 @@ _GO_NAMES = {
     "EndpointSettings": "network.EndpointSettings",
     "EndpointIPAMConfig": "network.EndpointIPAMConfig",
     "Ulimit": "units.Ulimit",
+    "WeightDevice": "blkiodev.WeightDevice",
+    "ThrottleDevice": "blkiodev.ThrottleDevice",
 }
 _INT64 = range(-(1 << 63), 1 << 63)
+_UINT64 = range(1 << 64)
+# Go's whole numbers, by the names that annotations give (kist.model.config). A plain int is an int64.
+_WHOLE = {
+    "int": _INT64,
+    "int64": _INT64,
+    "time.Duration": _INT64,
+    "uint": _UINT64,
+    "uint16": range(1 << 16),
+    "uint64": _UINT64,
+    "fs.FileMode": range(1 << 32),
+}
+_LONGEST = len(str(_INT64.start))
 _Path = tuple[str, ...]  # the Go struct's name, then the names of fields from the outermost value inwards
 
 
@@ -47,7 +74,7 @@ def parse(data: bytes) -> Any:
     """Raises InvalidParameter for what is no JSON value. What is no UTF-8 becomes U+FFFD."""
     text = data.decode("utf-8", "replace")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_int=_whole, parse_float=_Literal, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         if error.msg.startswith("Extra data"):
             raise InvalidParameter("unexpected content after JSON") from error
@@ -56,9 +83,11 @@ def parse(data: bytes) -> Any:
         raise InvalidParameter(f"invalid JSON: {explain(text, error)}") from error
     except RecursionError as error:
         raise InvalidParameter("invalid JSON: exceeded max depth") from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise InvalidParameter("invalid JSON: json: cannot unmarshal number into Go value of type int64") from error
     return _without_surrogates(value) if "\\ud" in text.lower() else value
+
+
+def _whole(text: str) -> int | _Literal:
+    return int(text) if len(text) <= _LONGEST else _Literal(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -101,7 +130,7 @@ def _go_name(type_: Any) -> str:
 @functools.cache
 def _fields(type_: type[msgspec.Struct]) -> dict[str, tuple[str, Any]]:
     """Lower-case name on the wire -> (name, type)."""
-    hints = typing.get_type_hints(type_)
+    hints = typing.get_type_hints(type_, include_extras=True)
     return {
         field.encode_name.lower(): (field.encode_name, hints[field.name]) for field in msgspec.structs.fields(type_)
     }
@@ -113,11 +142,16 @@ def _normal(value: Any, type_: Any, path: _Path) -> Any:
     origin = typing.get_origin(base)
     if isinstance(base, type) and issubclass(base, msgspec.Struct):
         return _normal_struct(value, base, path) if isinstance(value, dict) else _refuse(value, base, path)
+    if base == _EMPTY_STRUCT:
+        return {} if isinstance(value, dict) else _refuse(value, base, path)
     if origin is dict:
         return _normal_map(value, base, path) if isinstance(value, dict) else _refuse(value, base, path)
     if origin in (list, tuple):
         return _normal_list(value, base, path) if isinstance(value, list) else _refuse(value, base, path)
-    if base in _SCALARS and (type(value) is not base or (base is int and value not in _INT64)):
+    if base in _SCALARS and type(value) is not base:
+        return _refuse(value, base, path)
+    whole = _whole_type(base)
+    if whole and (type(value) is not int or value not in _WHOLE[whole]):
         return _refuse(value, base, path)
     if isinstance(value, str):
         _check_text(value, path)
@@ -132,7 +166,7 @@ def _check_text(text: str, path: _Path) -> None:
 
 def _normal_map(value: dict[str, Any], base: Any, path: _Path) -> dict[str, Any]:
     inner = typing.get_args(base)[1]
-    keep_null = inner is object or type(None) in typing.get_args(inner)
+    keep_null = type(None) in typing.get_args(inner)
     found = {}
     for key, item in value.items():
         _check_text(key, path)
@@ -146,10 +180,11 @@ def _normal_map(value: dict[str, Any], base: Any, path: _Path) -> dict[str, Any]
 
 
 def _normal_list(value: list[Any], base: Any, path: _Path) -> list[Any]:
-    inner = typing.get_args(base)
-    if typing.get_origin(base) is tuple and Ellipsis not in inner:  # Go's [2]uint
-        value = [*value, *[0] * len(inner)][: len(inner)]
-    return [_normal(item, inner[0], path) for item in value]
+    inner, *more = typing.get_args(base)
+    if more:  # Go's [2]uint
+        length = 1 + len(more)
+        value, inner = [*value, *[0] * length][:length], Uint
+    return [_normal(item, inner, path) for item in value]
 
 
 def _normal_struct(value: dict[str, Any], type_: type[msgspec.Struct], path: _Path) -> dict[str, Any]:
@@ -173,7 +208,9 @@ def _is_strings(value: Any) -> bool:
 
 
 def _refuse(value: Any, type_: Any, path: _Path) -> NoReturn:
-    kind = f"number {value}" if type(value) in (int, float) and type_ is int else _KINDS.get(type(value), "null")
+    kind = _KINDS.get(type(value), "null")
+    if kind == "number" and _whole_type(type_):
+        kind = f"number {value}"
     if len(path) == 1:
         place = f"value of type {path[0]}"
     else:
@@ -186,13 +223,15 @@ def _go_type(type_: Any) -> str:
     base = _without_none(type_)
     inner = typing.get_args(base)
     origin = typing.get_origin(base)
+    if base == _EMPTY_STRUCT:
+        return "struct {}"
     if origin is dict:
         return f"map[string]{_go_type(inner[1])}"
     if origin is list:
         return f"[]{_go_type(inner[0])}"
     if origin is tuple:
         return f"[{len(inner)}]uint"
-    return _SCALARS.get(base) or ("interface {}" if base is object else _go_name(base))
+    return _SCALARS.get(base) or _whole_type(base) or _go_name(base)
 
 
 def _without_none(type_: Any) -> Any:
@@ -200,3 +239,10 @@ def _without_none(type_: Any) -> Any:
         inner = [one for one in typing.get_args(type_) if one is not type(None)]
         return inner[0] if len(inner) == 1 else type_
     return type_
+
+
+def _whole_type(type_: Any) -> str:
+    """The name in Go of a whole number's type; "" for other types."""
+    if typing.get_origin(type_) is Annotated:
+        return str(type_.__metadata__[0].extra["go"])
+    return "int64" if type_ is int else ""

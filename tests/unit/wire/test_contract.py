@@ -165,14 +165,17 @@ def _properties(schema: dict[str, Any], home: str) -> Iterator[tuple[str, str, d
 
 def _split(hint: Any) -> tuple[Any, bool, bool]:
     """A field's type without null and missing: (type, may be null, may be missing)."""
-    if get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
+    hint = _bare(hint)
     if not (isinstance(hint, types.UnionType) or get_origin(hint) is typing.Union):
         return hint, False, False
     members = get_args(hint)
     rest = [one for one in members if one not in (type(None), msgspec.UnsetType)]
     assert len(rest) == 1, f"a union that this test does not know: {hint}"
-    return rest[0], type(None) in members, msgspec.UnsetType in members
+    return _bare(rest[0]), type(None) in members, msgspec.UnsetType in members
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _document() -> dict[str, Any]:
