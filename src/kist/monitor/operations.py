@@ -721,7 +721,9 @@ class OpenConsole(NamedTuple):
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
         slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         if self.height and self.width:
-            fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=HHHH", self.height, self.width, 0, 0))
+            fcntl.ioctl(
+                master, termios.TIOCSWINSZ, struct.pack("=HHHH", self.height & 0xFFFF, self.width & 0xFFFF, 0, 0)
+            )
         context.console(master)
         os.close(master)
         if self.bind:

@@ -219,7 +219,7 @@ class Streams:
     def resize(self, height: int, width: int) -> None:
         """Raises OSError when there is no terminal any more."""
         for descriptor in self._outputs:
-            fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("=HHHH", height, width, 0, 0))
+            fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("=HHHH", height & 0xFFFF, width & 0xFFFF, 0, 0))
 
     @property
     def open(self) -> bool:
