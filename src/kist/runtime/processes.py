@@ -1,176 +1,173 @@
-"""Processes as ps shows them, read from /proc (proc(5)). No ps is run."""
+"""Processes as `docker top` shows them: what procps' ps would print, read from /proc (proc(5)). No ps is run."""
 
 from __future__ import annotations
 
 import os
-import pwd
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from kist.model.errors import InvalidParameter
+from kist.runtime.pscolumns import COLUMNS, TICKS, Process
+from kist.runtime.pscolumns import command as whole_command
+from kist.runtime.psoptions import SELECTORS, Listing, Shown, parse
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class _Process(msgspec.Struct, frozen=True):
-    pid: int
-    ppid: int
-    uid: int
-    tty: str
-    state: str
-    start: float  # seconds since the epoch
-    cpu: float  # seconds
-    elapsed: float
-    vsz: int  # bytes
-    rss: int  # bytes
-    command: str
-    name: str
+_Row = tuple[str, ...]
+_BLANKS = re.compile("[\t\n\f\r ]+")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
+_TITLED_PID = re.compile(r"\s+(\S*)=\s*(PID\S*)")
 
 
-def table(pids: list[int], arguments: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Titles and rows of what still runs. `arguments` are ps options; raises InvalidParameter for unknown ones."""
-    columns = parse_arguments(arguments)
+def table(pids: list[int], arguments: str) -> tuple[_Row, tuple[_Row, ...]]:
+    """Titles and rows of what still runs. `arguments` are ps options; raises InvalidParameter for those ps refuses."""
+    for name, title in _TITLED_PID.findall(arguments):
+        if name != "pid":
+            raise InvalidParameter(f'specifying "{name}={title}" is not allowed')
+    listing = parse(arguments)
+    titles = titles_of(listing)
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    rows = []
-    for pid in pids:
-        process = _read(pid, boot)
-        if process is not None:
-            rows.append(tuple(_COLUMNS[column](process) for column in columns))
-    return tuple(_TITLES.get(column, column) for column in columns), tuple(rows)
+    found = [one for pid in pids for one in _read(pid, boot, listing) if _wanted(one, listing)]
+    for name, backwards in reversed(listing.sorting):
+        found.sort(key=lambda one, name=name: _sort_key(name, one), reverse=backwards)  # type: ignore[misc]
+    if listing.forest:
+        found = list(forest(found, drawn=listing.forest == "f"))
+    return titles, tuple(_columned(titles, cells(listing.columns, one)) for one in found)
 
 
-def parse_arguments(text: str) -> list[str]:
-    """`-ef`, `aux`, `-o pid,comm`: the titles of the columns."""
-    words = text.split()
-    columns: list[str] = []
-    while words:
-        word = words.pop(0)
-        bare = word.lstrip("-")
-        flags, o, fields = bare.partition("o")
-        if o and not flags.strip("eAaxw") and word.startswith(("-", "o")):
-            fields = fields.lstrip("=") or (words.pop(0) if words else "")
-            if not fields:
-                raise InvalidParameter("ps: error: format specification must follow -o")
-            columns += [_field(field.partition("=")[0]) for field in fields.split(",") if field]
-        elif bare in ("ef", "fe", "f"):
-            columns = columns or ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
-        elif bare in ("aux", "axu", "u"):
-            columns = columns or [
-                "USER",
-                "PID",
-                "%CPU",
-                "%MEM",
-                "VSZ",
-                "RSS",
-                "TTY",
-                "STAT",
-                "START",
-                "TIME",
-                "COMMAND",
-            ]
-        elif bare not in ("e", "a", "x", "ax", "A", "w", "ww"):
-            raise InvalidParameter(f"ps: unsupported option {word!r}: use -ef, aux or -o with columns")
-    columns = columns or ["PID", "TTY", "TIME", "CMD"]
-    if "PID" not in columns:
+def titles_of(listing: Listing) -> _Row:
+    """As Docker reads them off the first line, where an empty one leaves nothing."""
+    titles = tuple(word for shown in listing.columns for word in shown.title.split())
+    if not listing.titled or "PID" not in titles:
         raise InvalidParameter("Couldn't find PID field in ps output")
-    return columns
+    return titles
 
 
-def _field(name: str) -> str:
-    titles = {"cmd": "CMD", "comm": "COMM", "args": "COMMAND", "etime": "ELAPSED", "uid": "UID", "user": "USER",
-              "pcpu": "%CPU", "pmem": "%MEM", "stat": "STAT", "tty": "TT", "tname": "TTY"}  # fmt: skip
-    title = titles.get(name, name.upper())
-    if title not in _COLUMNS:
-        raise InvalidParameter(f"ps: unknown column {name!r}")
-    return title
+def cells(columns: Sequence[Shown], one: Process) -> Iterator[str]:
+    """What ps prints; all but the last are cut to their width."""
+    for at, shown in enumerate(columns, 1):
+        column = COLUMNS[shown.column]
+        cell, width = column.cell(one), shown.width or column.width
+        if at == len(columns) or not column.width or len(cell) <= width:
+            yield cell
+        else:
+            yield cell[: width - 1] + "+" if column.title in _NAMES else cell[:width]
 
 
-def _read(pid: int, boot: float) -> _Process | None:
+_NAMES = {COLUMNS[name].title for name in ("user", "euser", "ruser", "group", "egroup", "rgroup")}
+
+
+def _columned(titles: _Row, line: Iterator[str]) -> _Row:
+    """A line as Docker reads it: one word to a title, and the rest, which the last title takes together."""
+    words = _BLANKS.sub(" ", " ".join(line)).strip(" ").split(" ")
+    last = len(titles) - 1
+    at = titles.index("PID")
+    if not words[at].isdecimal():
+        raise InvalidParameter(f"Unexpected pid '{words[at]}': strconv.Atoi: parsing \"{words[at]}\": invalid syntax")
+    return (*words[:last], " ".join(words[last:]))
+
+
+def _wanted(one: Process, listing: Listing) -> bool:
+    chosen = (
+        listing.everything
+        or not listing.selected
+        or any(SELECTORS[kind](one) in values for kind, values in listing.selected)
+    )
+    return chosen != listing.negated and (not listing.running or one.state in "RD")
+
+
+def _sort_key(name: str, one: Process) -> tuple[float, str]:
+    column = COLUMNS[name]
+    if column.order is not None:
+        return column.order(one), ""
+    cell = column.cell(one)
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            text = file.read()
-        with open(f"/proc/{pid}/cmdline", "rb") as raw:
-            command = raw.read().rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
-        uid = os.stat(f"/proc/{pid}").st_uid
+        return float(cell), ""
+    except ValueError:
+        return 0, cell
+
+
+def forest(found: list[Process], *, drawn: bool) -> Iterator[Process]:
+    """Every process before its children. The first ones hang on a parent that is not listed."""
+    here = {one.pid for one in found}
+    children: dict[int, list[Process]] = {}
+    for one in found:
+        children.setdefault(one.ppid if one.ppid in here else 0, []).append(one)
+
+    def grow(parent: int, before: str) -> Iterator[Process]:
+        siblings = children.get(parent, [])
+        for one in siblings:
+            yield msgspec.structs.replace(one, branch=f"{before} \\_ " if drawn else "")
+            if one.pid == one.tid:
+                yield from grow(one.pid, before + ("    " if one is siblings[-1] else " |  "))
+
+    return grow(0, "")
+
+
+def _read(pid: int, boot: float, listing: Listing) -> Iterator[Process]:
+    """The process, or its threads. Nothing when it has just ended."""
+    try:
+        tids = sorted(map(int, os.listdir(f"/proc/{pid}/task"))) if listing.threads else [pid]
+        arguments = _text(f"/proc/{pid}/cmdline", "\0")
     except OSError:
-        return None  # it has just ended
-    name = text[text.index("(") + 1 : text.rindex(")")]
-    fields = text[text.rindex(")") + 2 :].split()
-    start = boot + int(fields[19]) / _TICKS
-    return _Process(
+        return
+    environment = _environment(pid) if listing.environment else ""
+    for tid in tids:
+        try:
+            one = _read_one(pid, tid, f"/proc/{pid}/task/{tid}" if listing.threads else f"/proc/{pid}", boot, arguments)
+        except OSError:
+            continue
+        yield msgspec.structs.replace(one, arguments=f"{whole_command(one)} {environment}") if environment else one
+
+
+def _read_one(pid: int, tid: int, directory: str, boot: float, arguments: str) -> Process:
+    text = _text(f"{directory}/stat")
+    status = dict(line.split(":", 1) for line in _raw(f"{directory}/status").splitlines() if ":" in line)
+    stat = tuple(text[text.rindex(")") + 2 :].split())
+    start = boot + int(stat[19]) / TICKS
+    return Process(
         pid=pid,
-        ppid=int(fields[1]),
-        uid=uid,
-        tty=_tty(int(fields[4])),
-        state=fields[0],
+        tid=tid,
+        name=text[text.index("(") + 1 : text.rindex(")")],
+        arguments=arguments,
+        stat=stat,
+        uids=tuple(map(int, status["Uid"].split())),
+        gids=tuple(map(int, status["Gid"].split())),
+        locked=_kilobytes(status, "VmLck") > 0,
+        resident=_kilobytes(status, "VmRSS"),
+        waits=_waits(directory),
         start=start,
-        cpu=(int(fields[11]) + int(fields[12])) / _TICKS,
         elapsed=max(0.001, time.time() - start),
-        vsz=int(fields[20]),
-        rss=int(fields[21]) * _PAGE,
-        command=command or f"[{name}]",
-        name=name,
     )
 
 
-def _tty(device: int) -> str:
-    major, minor = device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00
-    return f"pts/{minor}" if 136 <= major <= 143 else "?" if device == 0 else f"tty{minor}"
+def _kilobytes(status: dict[str, str], name: str) -> int:
+    return int(status.get(name, "0").split()[0])  # a thread of the kernel and a zombie have none
 
 
-def _user(uid: int) -> str:
+def _environment(pid: int) -> str:
     try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+        return _text(f"/proc/{pid}/environ", "\0")
+    except OSError:
+        return ""  # a zombie has none left
 
 
-def _clock(start: float) -> str:
-    then = time.localtime(start)
-    return time.strftime("%H:%M" if time.time() - start < 86400 else "%b%d", then)
+def _waits(directory: str) -> str:
+    try:
+        name = _text(f"{directory}/wchan").lstrip("._")
+    except OSError:
+        return "-"
+    return "-" if name in ("", "0") else name
 
 
-def _duration(seconds: float) -> str:
-    whole = int(seconds)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+def _raw(path: str) -> str:
+    with open(path, "rb") as file:
+        return file.read().decode("utf-8", "replace")
 
 
-def _elapsed(seconds: float) -> str:
-    whole = int(seconds)
-    days, hours = whole // 86400, whole // 3600 % 24
-    text = f"{whole // 60 % 60:02d}:{whole % 60:02d}"
-    if days or hours:
-        text = f"{hours:02d}:{text}"
-    return f"{days}-{text}" if days else text
-
-
-def _memory_total() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * _PAGE
-
-
-_COLUMNS: dict[str, Callable[[_Process], str]] = {
-    "UID": lambda one: _user(one.uid),
-    "USER": lambda one: _user(one.uid),
-    "PID": lambda one: str(one.pid),
-    "PPID": lambda one: str(one.ppid),
-    "C": lambda one: str(min(99, int(100 * one.cpu / one.elapsed))),
-    "%CPU": lambda one: f"{100 * one.cpu / one.elapsed:.1f}",
-    "%MEM": lambda one: f"{100 * one.rss / _memory_total():.1f}",
-    "VSZ": lambda one: str(one.vsz // 1024),
-    "RSS": lambda one: str(one.rss // 1024),
-    "STIME": lambda one: _clock(one.start),
-    "START": lambda one: _clock(one.start),
-    "ELAPSED": lambda one: _elapsed(one.elapsed),
-    "TTY": lambda one: one.tty,
-    "TT": lambda one: one.tty,
-    "STAT": lambda one: one.state,
-    "S": lambda one: one.state,
-    "TIME": lambda one: _duration(one.cpu),
-    "CMD": lambda one: one.command,
-    "COMMAND": lambda one: one.command,
-    "COMM": lambda one: one.name,
-}
-_TITLES = {"COMM": "COMMAND"}  # ps calls both so, the name and the arguments
+def _text(path: str, separator: str = "") -> str:
+    """Without what a terminal would act on, as ps prints it."""
+    raw = _raw(path).rstrip("\0\n")
+    raw = raw.replace(separator, " ") if separator else raw
+    return _UNPRINTABLE.sub("?", raw.replace("\n", " ")).strip(" ")
