@@ -138,7 +138,7 @@ def _read_one(pid: int, tid: int, directory: str, boot: float, arguments: str) -
         resident=_kilobytes(status, "VmRSS"),
         waits=_waits(directory),
         start=start,
-        elapsed=max(0.001, time.time() - start),
+        elapsed=max(1 / TICKS, time.time() - start),
     )
 
 

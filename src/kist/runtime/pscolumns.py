@@ -100,7 +100,7 @@ def _status(one: Process) -> str:
 
 
 def _share(one: Process, whole: int) -> int:
-    return int(whole * one.cpu / max(1.0, one.elapsed))
+    return int(whole * one.cpu / one.elapsed)
 
 
 def _tenths(permille: int) -> str:
@@ -149,9 +149,9 @@ _GROUP = Column("GROUP", lambda one: _group(one.gids[1]), 8)
 _FLAGS = Column("F", lambda one: f"{one.field(9) >> 6 & 7:o}")
 _STATE = Column("S", lambda one: one.state)
 _STAT = Column("STAT", _status)
-_CPU = Column("%CPU", lambda one: _tenths(_share(one, 1000)))
+_CPU = Column("%CPU", lambda one: _tenths(_share(one, 1000)), order=lambda one: one.cpu / one.elapsed)
 _C = Column("C", lambda one: str(min(99, _share(one, 100))))
-_MEM = Column("%MEM", _memory)
+_MEM = Column("%MEM", _memory, order=lambda one: one.resident)
 _VSZ = Column("VSZ", lambda one: str(one.field(23) // 1024))
 _RSS = Column("RSS", lambda one: str(one.resident))
 _TIME = Column("TIME", lambda one: duration(one.cpu), order=lambda one: one.cpu)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+import msgspec
 import pytest
 
 from kist.model.errors import InvalidParameter
@@ -129,6 +130,13 @@ def test_a_forest_draws_children_below_their_parents() -> None:
     drawn = [(one.pid, one.branch) for one in forest(found, drawn=True)]
     assert drawn == [(7, " \\_ "), (9, " |   \\_ "), (10, " |       \\_ "), (8, " \\_ ")]
     assert [one.pid for one in forest(found, drawn=False)] == [7, 9, 10, 8]
+
+
+def test_a_young_process_has_its_share_of_its_own_age() -> None:
+    stat = list(_process(7).stat)
+    stat[11] = "25"  # utime in ticks, of a hundred a second
+    one = msgspec.structs.replace(_process(7), stat=tuple(stat), elapsed=0.5)
+    assert list(cells(parse("-o pcpu,c,cp,time,bsdtime").columns, one)) == ["50.0", "50", "500", "00:00:00", "0:00"]
 
 
 def test_a_process_of_this_machine() -> None:
