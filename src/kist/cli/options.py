@@ -235,7 +235,7 @@ def _check(options: Parsed) -> None:
             )
     if options.use_api_socket:
         raise KistError("--use-api-socket is not supported yet")
-    if options.link_local_ip:  # the daemon would take it and do nothing
+    if options.link_local_ip:
         raise KistError("--link-local-ip is not supported yet")
     if not options.disable_content_trust:
         raise KistError("--disable-content-trust=false: signed images are not supported yet")

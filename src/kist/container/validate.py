@@ -24,7 +24,7 @@ from kist.model.config import (
     PortBinding,
     RestartPolicy,
 )
-from kist.model.errors import InvalidParameter
+from kist.model.errors import InvalidParameter, NotSupported
 from kist.model.number import is_number
 
 MINIMUM_MEMORY = 6 << 20  # dockerd's lowest memory limit, bytes
@@ -152,6 +152,8 @@ def validate_networking(endpoints: dict[str, EndpointSettings] | None) -> None:
         if problems:
             told = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
             raise InvalidParameter(f"invalid config for network {name}: invalid endpoint settings:\n{told}")
+        if endpoint.ipam_config is not None and endpoint.ipam_config.link_local_ips:
+            raise NotSupported("link-local addresses are not supported by this engine yet")
 
 
 def _endpoint_problems(name: str, endpoint: EndpointSettings) -> list[str]:
