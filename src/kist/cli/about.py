@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kist import __version__
 from kist.cli import tables
@@ -12,55 +12,44 @@ from kist.cli.context import Context
 from kist.cli.parse import Parsed
 from kist.client.http import API_VERSION, Unreachable
 from kist.model.errors import KistError
-from kist.model.goformat import Struct
 
-
-class _Version(Struct):
-    kind = "system.versionInfo"
-
-
-class _ClientVersion(Struct):
-    kind = "system.clientVersion"
-
-
-class _ServerVersion(Struct):
-    kind = "*types.Version"
-
+if TYPE_CHECKING:
+    from kist.model.goformat import Struct
+    from kist.model.template import Template, TemplateError
 
 _ORDER = ("Platform", "Components", "Version", "ApiVersion", "MinAPIVersion")
 
 
-class _Info(Struct):
-    kind = "system.dockerInfo"
-
-
-def _client(context: Context) -> Struct:
+def _client(context: Context) -> dict[str, Any]:
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-    return _ClientVersion(
-        Version=__version__,
-        ApiVersion=context.version,
-        DefaultAPIVersion=API_VERSION,
-        GitCommit="",
-        GoVersion="",
-        Os="linux",
-        Arch=machine,
-        BuildTime="",
-        Context=context.choice.context,
-    )
+    return {
+        "Version": __version__,
+        "ApiVersion": context.version,
+        "DefaultAPIVersion": API_VERSION,
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": machine,
+        "BuildTime": "",
+        "Context": context.choice.context,
+    }
 
 
 def version(context: Context, options: Parsed) -> int:
     client = _client(context)
-    found = _Version(Client=client, Server=None)
+    found: dict[str, Any] = {"Client": client, "Server": None}
     failure: KistError | None = None
     try:
         answer = context.client.call("GET", "/version")
-        found["Server"] = _ServerVersion({key: answer[key] for key in _ORDER if key in answer} | answer)
+        found["Server"] = {key: answer[key] for key in _ORDER if key in answer} | answer
     except Unreachable as error:
         failure = error
     client["ApiVersion"] = context.client.version
     if options.format:
-        sys.stdout.write(_formatted(found, options.format, "version"))
+        from kist.cli.shapes import struct
+
+        wrong = _formatted(_template(options.format, "version"), struct(found, "system.versionInfo"))
+        failure = failure or wrong
     else:
         print(f"Client:\n Version:           {__version__}\n API version:       {client['ApiVersion']}")
         print(f" OS/Arch:           linux/{client['Arch']}\n Context:           {client['Context']}")
@@ -71,17 +60,24 @@ def version(context: Context, options: Parsed) -> int:
     return 0
 
 
-def _formatted(value: Any, source: str, name: str = "") -> str:
-    """A line that is cut short by an error is printed before it, as Docker's command does."""
-    from kist.model.template import TemplateError, parsed
+def _template(source: str, name: str = "") -> Template:
+    from kist.model.template import parsed
 
     template = parsed("{{json .}}" if source == "json" else source, name=name)
     template.prefix = ""
+    return template
+
+
+def _formatted(template: Template, value: Struct) -> TemplateError | None:
+    """A line that is cut short by an error is printed before it, as Docker's command does; gives the error."""
+    from kist.model.template import TemplateError
+
     try:
-        return f"{template.render(value)}\n"
-    except TemplateError:
+        print(template.render(value))
+    except TemplateError as error:
         print(template.so_far)
-        raise
+        return error
+    return None
 
 
 def _print_server(server: dict[str, Any]) -> None:
@@ -97,19 +93,40 @@ def _print_server(server: dict[str, Any]) -> None:
         print(f"  {'Kernel:':<18}{details['KernelVersion']}\n  {'Experimental:':<18}{details['Experimental']}")
 
 
+def _formatted_info(context: Context, client: dict[str, Any], source: str) -> int:
+    """The daemon is asked only where the format wants more than is known of the command. Raises KistError."""
+    from kist.cli.shapes import struct
+    from kist.model.template import TemplateError
+
+    template = _template(source)
+    found: dict[str, Any] = {"ClientInfo": {**_client(context), **client}}
+    failure: KistError | None = None
+    try:
+        template.render(struct(found, "system.sparseInfo"))
+        known = source != "json"
+    except TemplateError:
+        known = False
+    try:
+        found = found if known else context.client.call("GET", "/info") | found
+    except Unreachable as error:
+        failure = error
+    wrong = _formatted(template, struct(found, "system.dockerInfo"))
+    errors = [error for error in (failure, wrong) if error is not None]
+    if errors:
+        raise KistError("\n".join(error.message for error in errors))
+    return 0
+
+
 def info(context: Context, options: Parsed) -> int:
+    client = {"Debug": False, "Context": context.choice.context, "Plugins": [], "Warnings": None}
+    if options.format:
+        return _formatted_info(context, client, options.format)
     failure: KistError | None = None
     found: dict[str, Any] = {}
     try:
         found = context.client.call("GET", "/info")
     except Unreachable as error:
         failure = error
-    client = {"Debug": False, "Context": context.choice.context, "Plugins": [], "Warnings": None}
-    if options.format:
-        if failure is not None:
-            found = {"ServerErrors": [failure.message]}
-        sys.stdout.write(_formatted(_Info({**found, "ClientInfo": {**_client(context), **client}}), options.format))
-        return 0
     print(f"Client:\n Version:    {__version__}\n Context:    {client['Context']}\n Debug Mode: false\n\nServer:")
     if failure is not None:
         raise failure

@@ -11,7 +11,7 @@ from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
 from kist.cli.context import Context
 from kist.cli.parse import Parsed
-from kist.model.goformat import Struct
+from kist.model.goformat import Map, Named, Struct
 
 _VOLUMES = tables.Listing(
     "*formatter.volumeContext",
@@ -124,15 +124,23 @@ class _Actor(Struct):
     kind = "events.Actor"
 
 
+class _Type(Named):
+    kind = "events.Type"
+
+
+class _Action(Named):
+    kind = "events.Action"
+
+
 def _message(event: dict[str, Any]) -> Struct:
     """An event with all the fields of Go's struct, in its order; JSON leaves out those that are empty."""
     found = _Message(
         Status=event.get("status", ""),
         ID=event.get("id", ""),
         From=event.get("from", ""),
-        Type=event.get("Type", ""),
-        Action=event.get("Action", ""),
-        Actor=_Actor(event["Actor"]),
+        Type=_Type(event.get("Type", "")),
+        Action=_Action(event.get("Action", "")),
+        Actor=_Actor({**event["Actor"], "Attributes": Map(event["Actor"]["Attributes"])}),
         Scope=event.get("scope", ""),
         Time=event.get("time", 0),
         TimeNano=event.get("timeNano", 0),

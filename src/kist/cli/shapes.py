@@ -1,125 +1,148 @@
-"""What `inspect --format` sees: the daemon's JSON as the Go structs that Docker's command reads it into.
+"""What `--format` sees: the daemon's JSON as the Go structs that Docker's command reads it into.
 
 A struct prints without its names, has every field even where JSON leaves it out, and knows a nil list from a nil
-pointer.
-What is a struct and what a map is told apart by the names of the maps (moby, api/types).
+pointer. Strings of a type of their own have methods.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kist.model.goformat import NilList, NilMap, Number, StringMap, Struct
+from kist.cli.gotypes import STRUCTS, fields
+from kist.model.goformat import MISSING, Map, Named, NilList, Number, Struct
 
-_MAPS = frozenset(
-    {
-        "Labels",
-        "Volumes",
-        "ExposedPorts",
-        "PortBindings",
-        "Ports",
-        "Networks",
-        "Options",
-        "DriverOpts",
-        "Sysctls",
-        "Tmpfs",
-        "Annotations",
-        "StorageOpt",
-        "Data",
-        "Attributes",
-        "Containers",
-        "Config",
-        "ExternalLinks",
-        "DriverConfig",
-        "Status",
-        "ConfigOnly",
-        "AuxiliaryAddresses",
-        "AuxAddress",
-    }
-)
-_LISTS = frozenset(
-    {
-        "ExecIDs",
-        "Binds",
-        "VolumesFrom",
-        "CapAdd",
-        "CapDrop",
-        "Dns",
-        "DnsOptions",
-        "DnsSearch",
-        "ExtraHosts",
-        "GroupAdd",
-        "Links",
-        "SecurityOpt",
-        "MaskedPaths",
-        "ReadonlyPaths",
-        "BlkioWeightDevice",
-        "BlkioDeviceReadBps",
-        "BlkioDeviceWriteBps",
-        "BlkioDeviceReadIOps",
-        "BlkioDeviceWriteIOps",
-        "Devices",
-        "DeviceCgroupRules",
-        "DeviceRequests",
-        "Ulimits",
-        "Mounts",
-        "Env",
-        "Cmd",
-        "Entrypoint",
-        "OnBuild",
-        "Shell",
-        "Aliases",
-        "DNSNames",
-        "SecondaryIPAddresses",
-        "SecondaryIPv6Addresses",
-        "Args",
-        "RepoTags",
-        "RepoDigests",
-        "Layers",
-    }
-)
-# Fields that JSON leaves out when they are empty: struct -> (field, its empty value).
-_LEFT_OUT: dict[str, tuple[tuple[str, Any], ...]] = {
-    "container": (("SizeRw", None), ("SizeRootFs", None)),
-    "State": (("Health", None),),
-    "container.Config": (
-        ("ExposedPorts", NilMap()),
-        ("Healthcheck", None),
-        ("ArgsEscaped", False),
-        ("NetworkDisabled", False),
-        ("MacAddress", ""),
-        ("StopSignal", ""),
-        ("StopTimeout", None),
-        ("Shell", NilList()),
-    ),
-    "HostConfig": (
-        ("Annotations", NilMap()),
-        ("StorageOpt", NilMap()),
-        ("Tmpfs", NilMap()),
-        ("Sysctls", NilMap()),
-        ("Mounts", NilList()),
-        ("Init", None),
-    ),
-    "network.IPAM.Config": (("AuxiliaryAddresses", NilMap()),),
-    "image": (("Variant", ""), ("OsVersion", ""), ("Comment", ""), ("Author", "")),
-}
-_CONFIG = (
-    "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty", "OpenStdin",
-    "StdinOnce", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Image", "Volumes", "WorkingDir", "Entrypoint",
-    "NetworkDisabled", "MacAddress", "OnBuild", "Labels", "StopSignal", "StopTimeout", "Shell",
-)  # fmt: skip
-_IMAGE_CONFIG = ("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal",
-                 "ArgsEscaped", "Healthcheck", "OnBuild", "Shell")  # fmt: skip
-_ORDER = {"container.Config": _CONFIG, "image.Config": _IMAGE_CONFIG}
-_OF_TEXT = frozenset({"Labels", "Options", "DriverOpts", "Sysctls", "Tmpfs", "Annotations", "StorageOpt", "Data"})
+_KINDS = {"container": "container.InspectResponse", "image": "image.InspectResponse", "volume": "volume.Volume",
+          "network": "network.Inspect"}  # fmt: skip
+_ZERO: dict[str, Any] = {"string": "", "int": 0, "bool": False, "any": None}
+_WITHOUT_EMPTY = ("v1.DockerOCIImageConfig", "v1.ImageConfig", "v1.DockerOCIImageConfigExt")
+_NO_TIME = "0001-01-01T00:00:00Z"
 
 
 class _Object(Struct):
     """A struct of Docker's API."""
 
-    def __init__(self, fields: dict[str, Any], source: Any) -> None:
-        super().__init__(fields)
-        self.as_json = source
+
+class _Text(Named):
+    """A string of one of Docker's types, `container.NetworkMode` and so on."""
+
+    def __new__(cls, value: str, kind: str) -> _Text:
+        made = super().__new__(cls, value)
+        made.kind = kind
+        made.calls = _CALLS.get(kind, {})
+        return made
+
+
+class _Time(Named):
+    """A time.Time: printed as Go does, and in JSON as it was."""
+
+    kind = "time.Time"
+
+    def __new__(cls, value: str) -> _Time:
+        date, _, rest = value.partition("T")
+        found = re.fullmatch(r"([\d:]+)(\.\d+)?(Z|[+-]\d\d:\d\d)", rest)
+        zone = "" if found is None else found[3].replace(":", "")
+        zone = "+0000 UTC" if zone == "Z" else f"{zone} {zone}"
+        fraction = "" if found is None else (found[2] or "").rstrip("0.")
+        made = super().__new__(cls, value if found is None else f"{date} {found[1]}{fraction} {zone}")
+        made.as_json = value
+        made.calls = _TIME_CALLS
+        return made
+
+
+def _nanoseconds(one: Named) -> int:
+    moment = datetime.fromisoformat(one.as_json)
+    whole = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+    fraction = re.search(r"\.(\d+)", one.as_json)
+    return whole * 10**9 + (int(fraction[1].ljust(9, "0")) if fraction else 0)
+
+
+_TIME_CALLS: dict[str, Callable[[Any], Any]] = {
+    "String": str,
+    "IsZero": lambda one: one.as_json == _NO_TIME,
+    "Year": lambda one: int(one[:4]),
+    "Unix": lambda one: _nanoseconds(one) // 10**9,
+    "UnixMilli": lambda one: _nanoseconds(one) // 10**6,
+    "UnixNano": _nanoseconds,
+}
+
+
+class _Duration(int):
+    """A time.Duration: nanoseconds."""
+
+    def __str__(self) -> str:
+        if not self:
+            return "0s"
+        sign, whole = "-" if self < 0 else "", abs(int(self))
+        for unit, name in ((10**3, "ns"), (10**6, "µs"), (10**9, "ms")):
+            if whole < unit:
+                return f"{sign}{_decimal(whole, unit // 1000)}{name}"
+        minutes, rest = divmod(whole, 60 * 10**9)
+        hours, minutes = divmod(minutes, 60)
+        before = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+        return f"{sign}{before}{_decimal(rest, 10**9)}s"
+
+
+def _decimal(value: int, unit: int) -> str:
+    whole, rest = divmod(value, unit)
+    return f"{whole}.{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else str(whole)
+
+
+def _after_container(value: str) -> str:
+    return value.removeprefix("container:") if value.startswith("container:") else ""
+
+
+def _is_user_defined(mode: str) -> bool:
+    return mode not in ("default", "bridge", "host", "none") and not mode.startswith("container:")
+
+
+def _network_name(mode: str) -> str:
+    if mode.startswith("container:"):
+        return "container"
+    return mode if mode in ("bridge", "host", "none", "default") or _is_user_defined(mode) else ""
+
+
+def _is(*wanted: str) -> Callable[[str], bool]:
+    return lambda value: value in wanted
+
+
+# Methods without arguments: type -> name -> what it does (moby, api/types/container/hostconfig.go).
+_CALLS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "container.NetworkMode": {
+        "IsDefault": _is("default"), "IsBridge": _is("bridge"), "IsHost": _is("host"), "IsNone": _is("none"),
+        "IsContainer": lambda mode: mode.startswith("container:"), "ConnectedContainer": _after_container,
+        "IsPrivate": lambda mode: mode != "host" and not mode.startswith("container:"),
+        "IsUserDefined": _is_user_defined, "NetworkName": _network_name,
+        "UserDefined": lambda mode: str(mode) if _is_user_defined(mode) else "",
+    },
+    "container.IpcMode": {
+        "IsPrivate": _is("private"), "IsHost": _is("host"), "IsShareable": _is("shareable"), "IsNone": _is("none"),
+        "IsContainer": lambda mode: mode.startswith("container:"), "IsEmpty": _is(""), "Container": _after_container,
+    },
+    "container.PidMode": {
+        "IsHost": _is("host"), "IsContainer": lambda mode: bool(_after_container(mode)), "Container": _after_container,
+        "IsPrivate": lambda mode: mode != "host" and not _after_container(mode),
+    },
+    "container.UTSMode": {"IsHost": _is("host"), "IsPrivate": lambda mode: mode != "host"},
+    "container.UsernsMode": {"IsHost": _is("host"), "IsPrivate": lambda mode: mode != "host"},
+    "container.CgroupnsMode": {"IsPrivate": _is("private"), "IsHost": _is("host"), "IsEmpty": _is("")},
+    "container.RestartPolicy": {
+        "IsAlways": lambda policy: policy["Name"] == "always", "IsNone": lambda policy: policy["Name"] in ("no", ""),
+        "IsOnFailure": lambda policy: policy["Name"] == "on-failure",
+        "IsUnlessStopped": lambda policy: policy["Name"] == "unless-stopped",
+    },
+    "nat.Port": {
+        "Port": lambda port: port.partition("/")[0], "Proto": lambda port: port.partition("/")[2] or "tcp",
+        "Int": lambda port: int(port.partition("/")[0] or 0),
+    },
+}  # fmt: skip
+_SHOWN: dict[str, Callable[[Any], str]] = {
+    "units.Ulimit": lambda one: f"{one['Name']}={one['Soft']}:{one['Hard']}",
+    "blkiodev.WeightDevice": lambda one: f"{one['Path']}:{one['Weight']}",
+    "blkiodev.ThrottleDevice": lambda one: f"{one['Path']}:{one['Rate']}",
+}
 
 
 def kind_of(value: Any) -> str:
@@ -130,46 +153,71 @@ def kind_of(value: Any) -> str:
     return "network"
 
 
-def typed(value: Any) -> Any:
+def typed(value: Any) -> Struct:
     """A container, image, network or volume as its struct."""
-    kind = kind_of(value)
-    return _struct(value, kind, "volume.Volume" if kind == "volume" else "types.Inspect")
+    return struct(value, _KINDS[kind_of(value)])
 
 
-def _struct(value: dict[str, Any], name: str, kind: str = "struct") -> Struct:
-    fields = {key: _field(key, item, name) for key, item in value.items()}
-    for key, empty in _LEFT_OUT.get(name, ()):
-        fields.setdefault(key, empty)
-    order = _ORDER.get(name, ())
-    fields = {key: fields[key] for key in order if key in fields} | fields
-    shown = {key: value[key] for key in order if value.get(key)} if name == "image.Config" else value
-    made = _Object(fields, shown)
-    made.kind = kind
+def struct(value: dict[str, Any], name: str, *, pointer: bool = False) -> Struct:
+    """A JSON object as one of Docker's structs (gotypes)."""
+    made = _Object()
+    made.kind = f"*{name}" if pointer else name
+    made.as_json = _without_empty(value) if name in _WITHOUT_EMPTY else value
+    made.calls, made.shown = _CALLS.get(name, {}), _SHOWN.get(name)
+    made.pointers, made.promoted = {}, {}
+    for field in fields(name):
+        if not field.name:
+            inner = struct(_own(value, field.type), field.type.removeprefix("*"), pointer=field.type.startswith("*"))
+            made[field.type.rpartition(".")[2]] = inner
+            made.pointers |= inner.pointers
+            made.promoted |= {**inner.promoted, **inner}
+            continue
+        made[field.name] = _value(value.get(field.key), field.type)
+        if field.type.startswith("*"):
+            made.pointers[field.name] = field.type
     return made
 
 
-def _field(name: str, value: Any, parent: str) -> Any:
-    if value is None:
-        return NilList() if name in _LISTS else NilMap() if name in _MAPS else None
-    if isinstance(value, list):
-        return [_struct(one, f"{parent}.{name}") if isinstance(one, dict) else one for one in value]
-    if not isinstance(value, dict):
-        return value
-    if name == "Config" and parent in ("container", "image"):
-        return _struct(value, f"{parent}.Config")
-    if name in _OF_TEXT:
-        return StringMap(value)
-    if name in _MAPS:
-        return {key: _in_map(key, one, name) for key, one in value.items()}
-    return _struct(value, f"network.{name}" if name == "IPAM" else name)
+def _own(value: dict[str, Any], embedded: str) -> dict[str, Any]:
+    """What of an object belongs to a struct embedded in its own."""
+    keys = [field.key for field in fields(embedded.removeprefix("*"))]
+    return {key: value[key] for key in keys if key in value}
 
 
-def _in_map(key: str, value: Any, name: str) -> Any:
-    if isinstance(value, list):
-        return [_struct(one, key) if isinstance(one, dict) else one for one in value]
-    if isinstance(value, dict):
-        return _struct(value, name)
-    return NilList() if value is None else value
+def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of an image, in Go's order and without what is empty."""
+    keys = [field.key for name in _WITHOUT_EMPTY for field in fields(name) if field.key]
+    return {key: value[key] for key in keys if value.get(key)}
+
+
+def _value(value: Any, kind: str) -> Any:
+    if kind.startswith("[]"):
+        return NilList() if value is None else [_value(one, kind[2:]) for one in value]
+    if kind.startswith("map["):
+        return _map(value, *kind.removeprefix("map[").split("]", 1))
+    if kind.startswith("*"):
+        return None if value is None else _pointed(value, kind[1:])
+    if kind in _ZERO:
+        return _ZERO[kind] if value is None else value
+    if kind == "struct{}":
+        return _Object()
+    if kind == "time.Time":
+        return _Time(value or _NO_TIME)
+    if kind == "time.Duration":
+        return _Duration(value or 0)
+    return struct(value or {}, kind) if kind in STRUCTS else _Text(value or "", kind)
+
+
+def _pointed(value: Any, kind: str) -> Any:
+    return struct(value, kind, pointer=True) if kind in STRUCTS else _value(value, kind)
+
+
+def _map(value: Any, key: str, kind: str) -> Map:
+    pairs = (value or {}).items()
+    made = Map({(name if key == "string" else _Text(name, key)): _value(one, kind) for name, one in pairs})
+    made.key, made.kind, made.nil = key, f"map[{key}]{kind}", value is None
+    made.empty = MISSING if kind == "any" else _value(None, kind)
+    return made
 
 
 def raw(value: Any) -> Any:

@@ -149,14 +149,15 @@ def inspect(values: list[Any], source: str) -> tuple[str, list[str]]:
     from kist.cli.shapes import kind_of, raw, typed
 
     template = parsed(source)
-    out, errors = [], []
+    out, errors, strict = [], [], False
     for value in values:
         try:
             try:
-                out.append(template.render(typed(value)))
+                out.append(template.render(typed(value), strict=strict))
             except TemplateError:
                 if kind_of(value) == "volume":  # Docker asks the JSON text for the others
                     raise
+                strict = True  # from now on, as Docker's command sets it on the template itself
                 out.append(template.render(raw(value), strict=True))
         except TemplateError as error:
             errors.append(error.message)

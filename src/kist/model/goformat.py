@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _VERB = re.compile(r"%([-+# 0]*)(\d*|\*)(?:\.(\d*))?([a-zA-Z%])|%")
@@ -19,36 +20,52 @@ MISSING = Missing()
 
 
 class Struct(dict[str, Any]):
-    """A Go struct: a field that it does not have is an error, `methods` take arguments, `kind` is its type's name."""
+    """A Go struct: a field that it does not have is an error; `kind` is its type's name.
+
+    `methods` take an argument, `calls` take none; `promoted` are the fields of the structs embedded in it.
+    """
 
     kind = "struct"
     marshals = False  # it writes its own JSON: by name, with escapes for HTML
     as_json: Any = None  # what json makes of it, where that is not its fields
-    methods: dict[str, Any] = {}  # noqa: RUF012  name -> a function of (row, argument)
+    shown: Callable[[Any], str] | None = None  # its String()
+    methods: Mapping[str, Any] = {}  # name -> a function of (row, argument)
+    calls: Mapping[str, Callable[[Any], Any]] = {}
+    promoted: Mapping[str, Any] = {}
+    pointers: Mapping[str, str] = {}  # field -> its type: what a nil one is called
 
 
 class NilList(list[Any]):
     """A nil slice: it prints as an empty one, and is null in JSON."""
 
 
-class NilMap(dict[str, Any]):
-    """A nil map: it prints as an empty one, and is null in JSON."""
+class Map(dict[str, Any]):
+    """A map of a known type. `empty` is what `index` gives for what it has not; a nil one is null in JSON."""
+
+    kind = "map[string]string"
+    key = "string"  # the type of its keys
+    empty: Any = ""
+    nil = False
 
 
-class StringMap(dict[str, Any]):
-    """A map of strings: `index` gives "" for what it has not."""
+class Named(str):
+    """A string of a type of its own: no string to functions. `calls` are its methods, which take no arguments."""
+
+    kind = "string"
+    as_json: Any = None
+    calls: Mapping[str, Callable[[Any], Any]] = {}
 
 
-class Number(str):
-    """A number of a JSON text of which Go knows no type (json.Number): digits, and a string to functions."""
+class Number(Named):
+    """A number of a JSON text of which Go knows no type (json.Number)."""
+
+    kind = "json.Number"
 
 
 def kind_of(value: Any) -> str:
     """The name of a value's type in Go."""
-    if isinstance(value, Struct):
+    if isinstance(value, Struct | Map | Named):
         return value.kind
-    if isinstance(value, Number):
-        return "json.Number"
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, dict):
@@ -67,7 +84,11 @@ def text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Struct):
-        return "{" + " ".join(text(item) for item in value.values()) + "}"
+        return (
+            value.shown(value)
+            if value.shown is not None
+            else "{" + " ".join(text(item) for item in value.values()) + "}"
+        )
     if isinstance(value, dict):
         return "map[" + " ".join(f"{key}:{text(item)}" for key, item in sorted(value.items())) + "]"
     if isinstance(value, list | tuple):

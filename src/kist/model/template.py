@@ -6,9 +6,10 @@ with the place and the node. Parsing is in template_parse, functions are in temp
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
-from kist.model.goformat import MISSING, Number, Struct, kind_of, quoted, text
+from kist.model.goformat import MISSING, Map, Named, Struct, kind_of, quoted, text
 from kist.model.template_functions import FUNCTIONS, OVER_TITLES, Function, FunctionError, truth
 from kist.model.template_parse import Node, TemplateError, Tree, parse
 
@@ -226,14 +227,16 @@ class _Run:
             node = _last_evaluated(inner)
         if not names and (others or final):
             raise self._template.error(node, f"can't give argument to non-function {node.text}")
-        for name in names[:-1]:
-            receiver = self._field(receiver, name, node, [])
         if not names:
             return receiver
+        for number, (name, following) in enumerate(pairwise(names)):
+            outer, receiver = receiver, self._field(receiver, name, node, [], inner=number > 0)
+            if receiver is None and isinstance(outer, Struct) and name in outer.pointers:
+                raise self._template.error(node, f"nil pointer evaluating {outer.pointers[name]}.{following}")
         given = [self._operand(one, dot) for one in others]
-        return self._field(receiver, names[-1], node, [*given, *final])
+        return self._field(receiver, names[-1], node, [*given, *final], inner=len(names) > 1)
 
-    def _field(self, receiver: Any, name: str, node: Node, given: list[Any]) -> Any:
+    def _field(self, receiver: Any, name: str, node: Node, given: list[Any], *, inner: bool) -> Any:
         fail = self._template.error
         if receiver is MISSING or receiver is None:
             if receiver is None and not self._strict:
@@ -241,10 +244,15 @@ class _Run:
             if self._strict:
                 raise fail(node, f"nil data; no entry for key {quoted(name)}")
             return MISSING
+        if isinstance(receiver, Struct | Named) and name in receiver.calls:
+            if given:
+                raise fail(node, f"wrong number of args for {name}: want 0 got {len(given)}")
+            return receiver.calls[name](receiver)
         if isinstance(receiver, Struct):
             return self._struct_field(receiver, name, node, given)
-        if not isinstance(receiver, dict):
-            raise fail(node, f"can't evaluate field {name} in type {kind_of(receiver)}")
+        if not isinstance(receiver, dict) or (isinstance(receiver, Map) and receiver.key != "string"):
+            kind = "interface {}" if self._strict and inner else kind_of(receiver)  # what JSON's maps hold
+            raise fail(node, f"can't evaluate field {name} in type {kind}")
         if given and not self._titles:
             raise fail(node, f"{name} is not a method but has arguments")
         if name not in receiver and self._strict:
@@ -254,14 +262,16 @@ class _Run:
     def _struct_field(self, receiver: Struct, name: str, node: Node, given: list[Any]) -> Any:
         method = receiver.methods.get(name)
         wanted = 0 if method is None else 1
-        if method is None and name not in receiver:
+        if method is None and name not in receiver and name not in receiver.promoted:
             raise self._template.error(node, f"can't evaluate field {name} in type {receiver.kind}")
         if len(given) != wanted:
             if not receiver.marshals:
                 raise self._template.error(node, f"{name} has arguments but cannot be invoked as function")
             told = f"wrong number of args for {name}: want {wanted} got {len(given)}"
             raise self._template.error(node, told)
-        return receiver[name] if method is None else method(receiver, given[0])
+        if method is not None:
+            return method(receiver, given[0])
+        return receiver[name] if name in receiver else receiver.promoted[name]
 
     # --- functions ---
 
@@ -303,7 +313,7 @@ class _Run:
         if expected is None or self._titles:
             return value
         name, kind = expected
-        plain = isinstance(value, kind) and not isinstance(value, bool | Number)
+        plain = isinstance(value, kind) and not isinstance(value, bool | Named)
         if plain and (takes != "l" or all(isinstance(one, str) for one in value)):
             return value
         if node.kind in ("value", "nil") and not piped:
@@ -323,7 +333,7 @@ def _takes(function: Function, number: int) -> str:
 def _last_evaluated(node: Node) -> Node:
     """The node that Go names when what came out of a pipeline has not the field."""
     while node.kind == "pipe":
-        node = node.value[2][-1].value[0]
+        node = node.value[2][-1].value[-1]
     return node
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
-from kist.model.goformat import MISSING, NilList, NilMap, Number, StringMap, Struct, kind_of, sprint, sprintf, text
+from kist.model.goformat import MISSING, Map, Named, NilList, Number, Struct, kind_of, sprint, sprintf, text
 
 
 class FunctionError(Exception):
@@ -40,9 +40,9 @@ def to_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if value is MISSING or isinstance(value, NilList | NilMap):
+    if value is MISSING or isinstance(value, NilList) or (isinstance(value, Map) and value.nil):
         return None
-    if isinstance(value, Struct) and value.as_json is not None:
+    if isinstance(value, Struct | Named) and value.as_json is not None:
         return value.as_json
     if isinstance(value, Number):
         return json.loads(value)
@@ -58,9 +58,10 @@ def _index(value: Any, *keys: Any) -> Any:
         if isinstance(value, Struct | bool | int | float):
             raise FunctionError(f"can't index item of type {kind_of(value).removeprefix('*')}")
         if isinstance(value, dict):
-            if not isinstance(key, str):
-                raise FunctionError(f"value has type {kind_of(key)}; should be string")
-            value = value.get(key, "" if isinstance(value, StringMap) else MISSING)
+            wanted, empty = (value.key, value.empty) if isinstance(value, Map) else ("string", MISSING)
+            if kind_of(key) != wanted:
+                raise FunctionError(f"value has type {kind_of(key)}; should be {wanted}")
+            value = value.get(key, empty)
             continue
         at = _position(key, len(value))
         if at == len(value):
@@ -147,6 +148,12 @@ def _title(value: str) -> str:
     return "".join(out)
 
 
+def _truncate(value: str, length: int) -> str:
+    """So many bytes; half a character stays half, as in Go."""
+    data = value.encode("utf-8", "surrogateescape")
+    return data[:length].decode("utf-8", "surrogateescape") if 0 <= length < len(data) else value
+
+
 def _escaper(pairs: dict[str, str]) -> Callable[..., str]:
     table = str.maketrans(pairs)
     return lambda *values: (values[0] if len(values) == 1 and isinstance(values[0], str) else sprint(values)).translate(
@@ -169,7 +176,7 @@ FUNCTIONS: dict[str, Function] = {
     "lower": Function(str.lower, "s"),
     "upper": Function(str.upper, "s"),
     "pad": Function(lambda value, before, after: " " * before + value + " " * after if value else value, "sii"),
-    "truncate": Function(lambda value, length: value[:length] if length >= 0 else value, "si"),
+    "truncate": Function(_truncate, "si"),
     "println": Function(lambda *values: " ".join(map(text, values)) + "\n", "a", rest=True),
     "print": Function(lambda *values: sprint(values), "a", rest=True),
     "printf": Function(lambda pattern, *values: sprintf(pattern, values), "sa", rest=True),

@@ -35,6 +35,8 @@ VALUE = {
         ("{{upper .Name}}{{.Name | lower}}", "/A/a"),
         ('{{printf "%s-%d %q" .Name .Number .Id}}', '/a-5 "0123456789"'),
         ("{{truncate .Id 4}}", "0123"),
+        ('{{truncate "héllo" 3}}{{truncate "héllo" 9}}', "héhéllo"),
+        ('{{truncate "héllo" 2}}', "h\udcc3"),  # bytes, as in Go
         ("{{with .Nested}}{{.Deep.er}}{{end}}", "here"),
         ("{{$x := .Number}}{{$x}}", "5"),
         ("a {{- .Name -}} b", "a/ab"),
