@@ -83,7 +83,7 @@ STRUCTS = {
         ReadOnlyForceRecursive bool""",
     "mount.VolumeOptions": "NoCopy bool; Labels map[string]string; Subpath string; DriverConfig *mount.Driver",
     "mount.ImageOptions": "Subpath string",
-    "mount.TmpfsOptions": "SizeBytes Mode int; Options [][]string",
+    "mount.TmpfsOptions": "SizeBytes int; Mode os.FileMode; Options [][]string",
     "mount.ClusterOptions": "",
     "mount.Driver": "Name string; Options map[string]string",
     "container.NetworkSettings": """- container.NetworkSettingsBase; - container.DefaultNetworkSettings;

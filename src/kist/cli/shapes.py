@@ -85,6 +85,13 @@ class _Duration(int):
         return f"{sign}{before}{_decimal(rest, 10**9)}s"
 
 
+class _FileMode(int):
+    """An os.FileMode without a type: the bits of its permissions."""
+
+    def __str__(self) -> str:
+        return "-" + "".join(one if self >> (8 - at) & 1 else "-" for at, one in enumerate("rwxrwxrwx"))
+
+
 def _decimal(value: int, unit: int) -> str:
     whole, rest = divmod(value, unit)
     return f"{whole}.{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else str(whole)
@@ -205,6 +212,8 @@ def _value(value: Any, kind: str) -> Any:
         return _Time(value or _NO_TIME)
     if kind == "time.Duration":
         return _Duration(value or 0)
+    if kind == "os.FileMode":
+        return _FileMode(value or 0)
     return struct(value or {}, kind) if kind in STRUCTS else _Text(value or "", kind)
 
 

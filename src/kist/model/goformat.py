@@ -172,6 +172,8 @@ def _verb(verb: str, value: Any, flags: str, precision: str | None) -> str:
     plus = "+" if "+" in flags else " " if " " in flags else ""
     if verb == "T":
         return kind_of(value)
+    if verb == "s" and isinstance(value, Struct) and value.shown is not None:
+        return value.shown(value)
     if verb == "v":
         return quoted(value) if "#" in flags and isinstance(value, str) else text(value)
     if verb == "t" and isinstance(value, bool):

@@ -82,6 +82,7 @@ def parsed(source: str, *, name: str = "", prefix: str = "template parsing error
 class _Run:
     def __init__(self, template: Template, value: Any, *, strict: bool, titles: bool) -> None:
         self._template, self._strict, self._titles = template, strict, titles
+        self._bare = strict and not isinstance(value, Struct)  # JSON itself, where null is nothing
         self._variables: list[list[Any]] = [["$", value]]
         self._depth = 0
         self.out: list[str] = []
@@ -95,7 +96,7 @@ class _Run:
             elif node.kind == "action":
                 value = self._pipe(node.value, dot)
                 if not node.value.value[0]:
-                    self.out.append("<no value>" if value is MISSING else text(value))
+                    self.out.append("<no value>" if value is None and self._bare else text(value))
             elif node.kind == "range":
                 self._range(node, dot)
             elif node.kind == "template":
@@ -231,8 +232,9 @@ class _Run:
             return receiver
         for number, (name, following) in enumerate(pairwise(names)):
             outer, receiver = receiver, self._field(receiver, name, node, [], inner=number > 0)
-            if receiver is None and isinstance(outer, Struct) and name in outer.pointers:
-                raise self._template.error(node, f"nil pointer evaluating {outer.pointers[name]}.{following}")
+            kind = outer.pointers.get(name) if isinstance(outer, Struct) else "interface {}" if self._bare else None
+            if receiver is None and kind is not None:
+                raise self._template.error(node, f"nil pointer evaluating {kind}.{following}")
         given = [self._operand(one, dot) for one in others]
         return self._field(receiver, names[-1], node, [*given, *final], inner=len(names) > 1)
 

@@ -16,6 +16,7 @@ CONTAINER = {
         "NetworkMode": "bridge", "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}, "NanoCpus": 5,
         "CpuShares": 7, "Dns": ["1.1.1.1"], "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
         "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}], "Sysctls": None,
+        "Mounts": [{"Type": "tmpfs", "Target": "/m", "TmpfsOptions": {"Mode": 0o750}}],
     },
     "Config": {"Labels": {"a": "b"}, "Healthcheck": {"Test": ["NONE"], "Interval": 90 * 10**9}, "Cmd": None},
     "NetworkSettings": {"Ports": {"80/tcp": []}},
@@ -43,6 +44,9 @@ VOLUME = {"Name": "v", "Mountpoint": "/v", "Labels": None}
         (CONTAINER, '{{index .NetworkSettings.Ports "90/tcp"}} {{index .Config.Labels "x"}}', "<no value> <no value>"),
         (CONTAINER, '{{index .Config.Labels "x"}}|{{index .HostConfig.Sysctls "x"}}', "|"),
         (CONTAINER, "{{lower .HostConfig.NetworkMode}}", "bridge"),  # not in the struct, a string in JSON
+        (CONTAINER, "{{.Id}} {{.HostConfig.Sysctls}} {{.Config.Cmd}}", "c0ffee <no value> <no value>"),
+        (CONTAINER, "{{range .HostConfig.Mounts}}{{.TmpfsOptions.Mode}}{{end}}", "-rwxr-x---"),
+        (CONTAINER, '{{printf "%s" .HostConfig.Ulimits}}', "[nofile=1:2]"),
         (IMAGE, "{{.ID}} {{.VirtualSize}} {{.Container}}|{{.ContainerConfig}}", "sha256:1 0 |<nil>"),
         (IMAGE, "{{.Metadata.LastTagTime}}", "2026-11-28 17:48:51.75920946 +0000 UTC"),
         (IMAGE, "{{json .Metadata.LastTagTime}} {{json .Config}}", '"2026-11-28T17:48:51.75920946Z" {"Cmd":["sh"]}'),
