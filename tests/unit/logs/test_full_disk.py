@@ -6,6 +6,7 @@ import json
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,27 +14,29 @@ import pytest
 from kist.logs.writer import JsonFileWriter
 
 
-@pytest.fixture
-def limit() -> Iterator[None]:
-    """A file takes 1000 bytes: write(2) takes a part and then fails, as at the end of a disk (SIGXFSZ is ignored)."""
+@contextmanager
+def limited() -> Iterator[None]:
+    """A file takes 1000 bytes: write(2) takes a part and then fails, as at the end of a disk (SIGXFSZ is ignored). Over
+    when the test writes its own output.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_no_line_is_torn_or_doubled(tmp_path: Path, limit: None) -> None:
+def test_no_line_is_torn_or_doubled(tmp_path: Path) -> None:
     path = tmp_path / "log"
     writer = JsonFileWriter(str(path))
     lost = 0
     for number in range(40):
-        try:
-            writer.write(b"stdout", b"line %d\nrest of %d" % (number, number))
-        except OSError:
-            lost += 1
-        if number == 30:
-            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        with limited() if number <= 30 else nullcontext():
+            try:
+                writer.write(b"stdout", b"line %d\nrest of %d" % (number, number))
+            except OSError:
+                lost += 1
     writer.flush()
     writer.close()
     lines = [json.loads(line)["log"] for line in path.read_text().splitlines()]
@@ -44,13 +47,13 @@ def test_no_line_is_torn_or_doubled(tmp_path: Path, limit: None) -> None:
     assert path.stat().st_size == writer.size
 
 
-def test_a_log_that_somebody_has_cut_off_is_not_filled_up(tmp_path: Path, limit: None) -> None:
+def test_a_log_that_somebody_has_cut_off_is_not_filled_up(tmp_path: Path) -> None:
     path = tmp_path / "log"
     writer = JsonFileWriter(str(path))
     writer.write(b"stdout", b"x" * 700 + b"\n")
     os.truncate(path, 0)
     writer.write(b"stdout", b"short\n")
-    with pytest.raises(OSError):
+    with limited(), pytest.raises(OSError):
         writer.write(b"stdout", b"y" * 2000 + b"\n")
     writer.close()
     assert [json.loads(line)["log"] for line in path.read_text().splitlines()] == ["short\n"]
