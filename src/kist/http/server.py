@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _HIGH_WATER = 1 << 18  # bytes of a request's body that wait for the handler before reading pauses
 _SMALL = 1 << 14  # bytes of a body read at once; less means that its client writes small pieces, as the docker command
 _GATHERING = 0.004  # seconds that such pieces may gather in the kernel: a wakeup for each would cost more than its work
+_PROMPT = 3  # pieces of a body that are taken as they come: a short one, behind its head, does not wait
 _HEAD_SECONDS = 300.0  # dockerd's: a head that is sent drop by drop does not hold a connection for ever
 _MAX_HEAD = 1 << 20  # bytes of a request line and its headers, as in Go's server
 _LINGER = 2.0  # seconds for a client to stop sending a body that nobody wants, so that it gets to its answer
@@ -180,6 +181,7 @@ class Connection(asyncio.Protocol):
         self._behind = b""  # what was read behind the request under way
         self._holding = False  # the rest stays in the kernel, the client's end too, until that is answered
         self._gathering = False  # small pieces of a body come together in the kernel
+        self._pieces = 0  # that came already
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._keep_alive = True
@@ -247,7 +249,9 @@ class Connection(asyncio.Protocol):
         if at < len(data):
             self._hold(data[at:])
         elif len(data) < _SMALL and self._request is not None and not self._request._complete:
-            self._gather()
+            self._pieces += 1
+            if self._pieces > _PROMPT:
+                self._gather()
 
     def _gather(self) -> None:
         self._gathering = True
@@ -313,6 +317,7 @@ class Connection(asyncio.Protocol):
     def _start(self, head: framing.Head) -> None:
         """Raises ValueError for a body that cannot be read."""
         self._body = framing.body(head.headers, upgrade=head.upgrade)
+        self._pieces = 0
         self._keep_alive = head.keep_alive
         expected = head.headers.get("expect", "").lower() == "100-continue" and not self._body.complete
         if expected and self._transport is not None:

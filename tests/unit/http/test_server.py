@@ -350,3 +350,25 @@ def test_two_codings_and_two_lengths_are_refused(tmp_path: Path) -> None:
             await writer.wait_closed()
 
     run(tmp_path, test)
+
+
+def test_a_body_behind_its_head_does_not_wait(tmp_path: Path) -> None:
+    """Python's clients write the two apart; small pieces gather only where there are many."""
+
+    async def test(served: Served) -> None:
+        loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_unix_connection(served.path)
+        times = []
+        for number in range(50):
+            writer.write(post(b"/x", b"Content-Length: 2\r\n\r\n"))
+            while len(served.requests) == number:
+                await asyncio.sleep(0)
+            begin = loop.time()
+            writer.write(b"{}")
+            await reader.readuntil(b"{}\n")
+            times.append(loop.time() - begin)
+        assert sorted(times)[len(times) // 2] < 0.003
+        writer.close()
+        await writer.wait_closed()
+
+    run(tmp_path, test)
