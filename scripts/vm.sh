@@ -121,7 +121,7 @@ run() {
         -append 'console=ttyS0 quiet panic=-1 systemd.getty_auto=no systemd.show_status=no' \
         -drive "file=$scratch/root.img,format=raw,if=virtio,cache=unsafe" \
         -drive "file=$scratch/source.img,format=raw,if=virtio,snapshot=on" </dev/null |
-        tr -d '\r' | tee -a "$scratch/console"
+        sed -u 's,\r,,g' | tee -a "$scratch/console"
 }
 
 build

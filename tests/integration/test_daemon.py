@@ -116,7 +116,8 @@ VALUES = {"flag": "true", "string": "x", "int": "7", "list": "x", "map": "a=b", 
 def test_a_flag_that_is_not_supported_is_refused_by_name(name: str) -> None:
     option = BY_FLAG[name]
     value = "false" if option.kind == "flag" and option.harmless is True else VALUES[option.kind]
-    with pytest.raises(InvalidParameter, match=re.escape(f"--{name} is not supported: {option.refused}")):
+    shown = f"--{name}=false" if option.harmless is True else f"--{name}"
+    with pytest.raises(InvalidParameter, match=re.escape(f"{shown} is not supported: {option.refused}")):
         merge(parse_flags([f"--{name}={value}"]), {}, "/x")
 
 
@@ -226,6 +227,13 @@ def test_a_file_that_is_not_there_is_an_error_only_when_it_was_named() -> None:
 
 def test_a_byte_order_mark_is_skipped() -> None:
     assert validate(file=b'\xef\xbb\xbf{"debug": true}').status == 0
+
+
+def test_help_that_nobody_reads_to_its_end() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{' '.join(KISTD)} --help | head -c 1"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_help_names_what_is_not_supported() -> None:

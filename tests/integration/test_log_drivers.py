@@ -493,6 +493,7 @@ REFUSED = [
     ("splunk", {"splunk_url": "x:1"}, "splunk: expected format scheme://dns_name_or_ip:port for splunk-url"),
     ("splunk", {"x": "1"}, "unknown log opt 'x' for splunk log driver"),
     ("local", {"x": "1"}, "unknown log opt 'x' for log driver local"),
+    ("local", {"tag": "1"}, "unknown log opt 'tag' for log driver local"),
     ("local", {"max_file": "1"}, "compression cannot be enabled when max file count is 1"),
     ("json-file", {"compress": "true"}, "compress cannot be true when max-file is less than 2 or max-size is not set"),
     ("json-file", {"cache_disabled": "x"}, "invalid value for option cache-disabled: x"),

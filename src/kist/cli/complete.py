@@ -33,6 +33,7 @@ class Place(NamedTuple):
     arguments: list[str]
     option: Opt | None
     only_arguments: bool
+    flags: frozenset[str] = frozenset()  # given already
 
 
 def main(words: list[str]) -> int:
@@ -78,28 +79,30 @@ def _split(words: list[str]) -> tuple[Place, list[str]]:
 def _walk(command: Command, path: tuple[str, ...], words: list[str]) -> tuple[Place, list[str]]:
     """Reads options and arguments; for a command whose options end at its first argument, what is left."""
     arguments: list[str] = []
+    flags: set[str] = set()
     longs = {option.name: option for option in command.options}
     shorts = {option.short: option for option in command.options if option.short}
     rest = list(words)
     while rest:
         word = rest[0]
         if word == "--":
-            return Place(command, path, arguments + rest[1:], None, True), []
+            return Place(command, path, arguments + rest[1:], None, True, frozenset(flags)), []
         if not word.startswith("-") or word == "-":
             if command is GLOBAL:
                 break
             if not command.interspersed:
-                return Place(command, path, arguments + rest, None, True), []
+                return Place(command, path, arguments + rest, None, True, frozenset(flags)), []
             arguments.append(rest.pop(0))
             continue
         rest.pop(0)
         option = _wants_value(word, longs, shorts)
         if option is None:
+            flags |= {word[2:]} if word.startswith("--") else {shorts[one].name for one in word[1:] if one in shorts}
             continue
         if not rest:
             return Place(command, path, arguments, option, False), []
         rest.pop(0)
-    return Place(command, path, arguments, None, False), rest
+    return Place(command, path, arguments, None, False, frozenset(flags)), rest
 
 
 def _wants_value(word: str, longs: dict[str, Opt], shorts: dict[str, Opt]) -> Opt | None:
@@ -199,7 +202,7 @@ def _arguments(place: Place, current: str, ask: Asker) -> tuple[Found, int]:
         return [], NO_FILES
     if not names:
         return [], NO_FILES
-    source = values.argument(names[min(number, len(names) - 1)], place.path)
+    source = values.argument(names[min(number, len(names) - 1)], place.path, place.flags)
     if source == "files":
         return [], FILES
     listed = ask.names(source)
@@ -288,6 +291,7 @@ _SOURCES: dict[str, Callable[[Context], list[Any]]] = {
     "contexts": _contexts,
     "objects": _objects,
     "environment": _environment,
+    "distributions": lambda _: ["busybox", "debian"],
     "links": lambda context: [f"{name}:" for name in _containers()(context)],
     "runtimes": lambda context: sorted(context.client.call("GET", "/info")["Runtimes"] or ()),
     "log drivers": _plugins("Log"),

@@ -335,6 +335,7 @@ _ARGUMENTS: dict[str, Source] = {
     "IMAGE": "images",
     "SOURCE_IMAGE": "images",
     "REPOSITORY": "images",
+    "DISTRIBUTION": "distributions",
     "VOLUME": "volumes",
     "NETWORK": "networks",
     "CONTEXT": "contexts",
@@ -353,13 +354,18 @@ def of(option: str, path: tuple[str, ...]) -> Source:
     return OPTIONS.get(option, "")
 
 
-def argument(name: str, path: tuple[str, ...]) -> str:
-    """The source for an argument as the usage names it: `CONTAINER`, `SOURCE_IMAGE[:TAG]`, `file|URL|-`."""
+def argument(name: str, path: tuple[str, ...], flags: frozenset[str]) -> str:
+    """The source for an argument as the usage names it: `CONTAINER`, `SOURCE_IMAGE[:TAG]`, `file|URL|-`.
+
+    `flags`: those given already.
+    """
     if name.startswith("CONTAINER:"):
         return "files"
     bare = re.split(r"[\[|:.]", name, maxsplit=1)[0]
     if path[-1:] in (("create",), ("import",)) and bare in ("VOLUME", "CONTEXT", "NETWORK", "REPOSITORY"):
         return ""  # a new name
+    if bare == "CONTAINER" and path[-1:] == ("rm",) and "force" in flags:
+        return "containers"
     if bare == "CONTAINER":
         return _STATES.get(" ".join(path), _STATES.get(path[-1], "containers")) if path else "containers"
     return str(_ARGUMENTS.get(bare, ""))

@@ -97,6 +97,8 @@ def run(context: Context, options: Parsed) -> int:
             raise RunFailed(
                 f"Error response from daemon: {error.message}", _start_status(error.message), "run"
             ) from error
+        except (KistError, OSError) as error:
+            raise RunFailed(str(error), 125, "run") from error
         print(container)
         return 0
     streams = {name.lower() for name in options.attach} or {"stdout", "stderr"} | (

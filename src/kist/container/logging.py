@@ -120,9 +120,9 @@ def _check_cache(options: dict[str, str]) -> None:
 
 def _check_file_options(name: str, options: dict[str, str]) -> None:
     for key in options:
+        if name == "local" and key not in _FILE_OPTIONS:
+            raise ValueError(f"unknown log opt '{key}' for log driver local")
         if key not in _FILE_OPTIONS | _COMMON:
-            if name == "local":
-                raise ValueError(f"unknown log opt '{key}' for log driver local")
             raise ValueError(f"unknown log opt '{key}' for json-file log driver")
     _limits(name, options)
 

@@ -32,6 +32,15 @@ _LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
 def main() -> None:
     """Entry of `kistd`. Exit status 0 at the end, 1 for what is wrong with the request or the machine, as dockerd."""
     try:
+        _main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads the help on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+
+
+def _main() -> None:
+    try:
         flags = parse_flags(sys.argv[1:])
     except Help:
         print(usage.render())

@@ -189,6 +189,8 @@ def _check_refused(settings: Settings) -> None:
         if not option.refused or (option.harmless is not None and settings.options[name] == option.harmless):
             continue
         shown = f"--{name}" if option.flag else f'"{option.json_key}"'
+        if option.harmless is True:
+            shown += "=false"
         raise InvalidParameter(f"{shown} is not supported: {option.refused}")
 
 
