@@ -264,6 +264,8 @@ def base() -> Iterator[str]:
         pytest.skip("needs root")
     path = tempfile.mkdtemp(prefix="kd", dir="/tmp")
     yield path
+    if os.path.exists(f"{path}/d/kist.db"):
+        purge(f"{path}/d", f"{path}/e")
     shutil.rmtree(path)
 
 

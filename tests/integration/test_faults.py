@@ -52,6 +52,8 @@ def base() -> Iterator[str]:
     path = tempfile.mkdtemp(prefix="kf", dir="/tmp")
     os.chmod(path, 0o755)
     yield path
+    if os.path.exists(f"{path}/d/kist.db"):
+        purge(f"{path}/d", f"{path}/e")
     shutil.rmtree(path)
 
 
