@@ -14,6 +14,7 @@ from kist.http.server import Request, Response
 from kist.model.config import ContainerConfig
 from kist.model.errors import InvalidParameter
 from kist.model.reference import Reference
+from kist.model.request import CommitRequest
 from kist.model.timestamp import rfc3339
 from kist.wire import decode
 from kist.wire.answer import Created
@@ -55,17 +56,7 @@ class Files(Protocol):
     ) -> None: ...
     async def changes(self, name: str) -> list[tuple[str, int]]: ...
     def export(self, name: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
-    async def commit(
-        self,
-        name: str,
-        config: ContainerConfig | None,
-        changes: list[str],
-        reference: Reference | None,
-        *,
-        author: str,
-        comment: str,
-        pause: bool,
-    ) -> str: ...
+    async def commit(self, name: str, request: CommitRequest) -> str: ...
 
 
 class FileRoutes:
@@ -120,15 +111,15 @@ class FileRoutes:
             raise InvalidParameter('invalid name or ID supplied: ""')
         data = await json_body(request) or b"null"
         config = None if data.strip() == b"null" else decode.decode(data, ContainerConfig, "container.Config")
-        made = await self._files.commit(
-            query["container"],
+        wanted = CommitRequest(
             config,
-            request.query_lists.get("changes", []),
+            tuple(request.query_lists.get("changes", ())),
             _reference(query.get("repo", ""), query.get("tag", "")),
-            author=query.get("author", ""),
-            comment=query.get("comment", ""),
-            pause=flag(request, "pause", default=True),
+            query.get("author", ""),
+            query.get("comment", ""),
+            flag(request, "pause", default=True),
         )
+        made = await self._files.commit(query["container"], wanted)
         return json_response(Created(id=made), 201)
 
 

@@ -23,6 +23,7 @@ from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wir
 from kist.model.container import ContainerRecord
 from kist.model.errors import Forbidden, InvalidParameter, KistError
 from kist.model.number import is_number
+from kist.model.request import AttachRequest
 from kist.model.timestamp import nanoseconds
 from kist.wire import decode
 from kist.wire.containers import (
@@ -79,19 +80,7 @@ class Containers(Protocol):
     def wait(self, name: str, descriptor: int, removed: bool) -> None: ...
     def check_keys(self, keys: str) -> None: ...
     def check_attachable(self, name: str) -> bool: ...
-    async def attach(
-        self,
-        name: str,
-        descriptor: int,
-        *,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-        keys: str,
-        leftover: bytes,
-        past: bool = False,
-        multiplexed: bool = True,
-    ) -> None: ...
+    async def attach(self, name: str, descriptor: int, request: AttachRequest) -> None: ...
 
 
 class Images(Protocol):
@@ -314,17 +303,9 @@ class ContainerRoutes:
         self._containers.check_keys(keys)
         tty = self._containers.check_attachable(name)
         taken = await upgrade(request, tty=tty)
-        streams = {stream: flag(request, stream) for stream in ("stdin", "stdout", "stderr")}
-        await self._containers.attach(
-            name,
-            taken.descriptor,
-            stdin=streams["stdin"],
-            stdout=streams["stdout"],
-            stderr=streams["stderr"],
-            keys=keys,
-            leftover=taken.leftover,
-            past=flag(request, "logs"),
-        )
+        stdin, stdout, stderr, past = (flag(request, one) for one in ("stdin", "stdout", "stderr", "logs"))
+        wanted = AttachRequest(stdin, stdout, stderr, keys, past, leftover=taken.leftover)
+        await self._containers.attach(name, taken.descriptor, wanted)
         return None
 
     async def _past_output(self, request: Request) -> None:

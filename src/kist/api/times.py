@@ -6,6 +6,7 @@ import datetime
 import re
 import time
 
+from kist.model.duration import human_duration
 from kist.model.errors import InvalidParameter
 from kist.model.timestamp import nanoseconds
 
@@ -55,34 +56,6 @@ def parse_prune_limit(values: list[str]) -> int | None:
     if len(set(values)) > 1:
         raise InvalidParameter("more than one until filter specified")
     return parse_limit(values[0]) if values else None
-
-
-def human_duration(seconds: float) -> str:
-    """Docker's words for a span of time (go-units' HumanDuration)."""
-    whole = int(seconds)
-    if whole < 1:
-        return "Less than a second"
-    if whole == 1:
-        return "1 second"
-    if whole < 60:
-        return f"{whole} seconds"
-    minutes = whole // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = round(whole / 3600)
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{hours // 24 // 365} years"
 
 
 def ago(stamp: str) -> str:

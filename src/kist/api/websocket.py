@@ -18,25 +18,14 @@ from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.http.websocket import BINARY, TEXT, Bridge, accept_head
 from kist.model.container import ContainerRecord
+from kist.model.request import AttachRequest
 
 
 class Containers(Protocol):
     def get(self, name: str) -> ContainerRecord: ...
     def check_keys(self, keys: str) -> None: ...
     def check_attachable(self, name: str) -> bool: ...
-    async def attach(
-        self,
-        name: str,
-        descriptor: int,
-        *,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-        keys: str,
-        leftover: bytes,
-        past: bool = False,
-        multiplexed: bool = True,
-    ) -> None: ...
+    async def attach(self, name: str, descriptor: int, request: AttachRequest) -> None: ...
 
 
 Logs = Callable[[str, dict[str, Any], bool], AsyncIterator[bytes]]
@@ -72,17 +61,8 @@ class WebsocketRoutes:
         stdin, stdout, stderr = (everything or flag(request, one) for one in ("stdin", "stdout", "stderr"))
         past = flag(request, "logs")
         if flag(request, "stream"):
-            await self._containers.attach(
-                record.id,
-                plain.detach(),
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                keys=keys,
-                leftover=b"",
-                past=past,
-                multiplexed=False,
-            )
+            wanted = AttachRequest(stdin, stdout, stderr, keys, past, multiplexed=False)
+            await self._containers.attach(record.id, plain.detach(), wanted)
             return
         with plain:
             plain.setblocking(False)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from kist.model.duration import human_duration
 from kist.model.template import Struct, Template, TemplateError, parsed, unescape
 
 
@@ -26,32 +27,6 @@ def binary_size(size: float) -> str:
     while size >= 1024 and number < len(units) - 1:
         size, number = size / 1024, number + 1
     return f"{size:.4g}{units[number]}"
-
-
-def human_duration(seconds: float) -> str:
-    """go-units' HumanDuration."""
-    whole = int(seconds)
-    if whole < 1:
-        return "Less than a second"
-    if whole == 1:
-        return "1 second"
-    if whole < 60:
-        return f"{whole} seconds"
-    if whole < 120:
-        return "About a minute"
-    if whole < 3600:
-        return f"{whole // 60} minutes"
-    hours = round(whole / 3600)
-    for limit, divisor, word in (
-        (2, 1, ""),
-        (48, 1, "hours"),
-        (336, 24, "days"),
-        (1440, 168, "weeks"),
-        (17520, 720, "months"),
-    ):
-        if hours < limit:
-            return f"{hours // divisor} {word}" if word else "About an hour"
-    return f"{hours // 8760} years"
 
 
 def ago(created: int) -> str:

@@ -17,22 +17,11 @@ from kist.model import instructions
 from kist.model.config import ContainerConfig
 from kist.model.errors import Conflict, KistError, NotFound
 from kist.model.image import HistoryEntry, Image, ImageConfig, RootFS
-from kist.model.reference import Reference
+from kist.model.request import CommitRequest
 from kist.model.timestamp import rfc3339
 
 # The tar of no files at all: a container that changed nothing gets no layer.
 EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
-
-
-class CommitRequest(msgspec.Struct, frozen=True):
-    """`config` replaces the container's own; what it leaves open is filled from that."""
-
-    config: ContainerConfig | None = None
-    changes: tuple[str, ...] = ()
-    name: Reference | None = None
-    author: str = ""
-    comment: str = ""
-    pause: bool = True
 
 
 async def commit(engine: Engine, machine: Machine, request: CommitRequest) -> str:

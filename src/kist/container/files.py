@@ -7,12 +7,11 @@ from contextlib import AbstractAsyncContextManager
 
 from kist.container import archive
 from kist.container.archive import Chunks, PathStat
-from kist.container.commit import CommitRequest, commit
+from kist.container.commit import commit
 from kist.container.engine import Engine
 from kist.container.threads import in_thread
-from kist.model.config import ContainerConfig
 from kist.model.errors import KistError
-from kist.model.reference import Reference
+from kist.model.request import CommitRequest
 
 
 class ContainerFiles:
@@ -43,16 +42,5 @@ class ContainerFiles:
     def export(self, name: str) -> AbstractAsyncContextManager[Chunks]:
         return archive.export(self._engine, self._engine.index.find(name))
 
-    async def commit(
-        self,
-        name: str,
-        config: ContainerConfig | None,
-        changes: list[str],
-        reference: Reference | None,
-        *,
-        author: str,
-        comment: str,
-        pause: bool,
-    ) -> str:
-        request = CommitRequest(config, tuple(changes), reference, author, comment, pause)
+    async def commit(self, name: str, request: CommitRequest) -> str:
         return await commit(self._engine, self._engine.index.find(name), request)

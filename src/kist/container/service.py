@@ -22,6 +22,7 @@ from kist.logs.reader import LogOptions
 from kist.model.config import ExecConfig, HostConfig
 from kist.model.container import ContainerRecord
 from kist.model.errors import Conflict, InvalidParameter, KistError
+from kist.model.request import AttachRequest
 from kist.model.usage import Usage
 from kist.runtime.supervisor import AttachClient, WaitClient
 from kist.snapshot.base import tree_usage
@@ -187,32 +188,20 @@ class ContainerService:
             raise Conflict(f"container {name} is restarting, wait until the container is running")
         return machine.record.config.tty
 
-    async def attach(
-        self,
-        name: str,
-        descriptor: int,
-        *,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-        keys: str,
-        leftover: bytes,
-        past: bool = False,
-        multiplexed: bool = True,
-    ) -> None:
-        """Takes a connection over. `past`: the log comes first, and this returns when that is sent."""
+    async def attach(self, name: str, descriptor: int, request: AttachRequest) -> None:
+        """Takes a connection over; with what is past, this returns when that is sent."""
         machine = self._find(name)
         config = machine.record.config
         client = AttachClient(
             descriptor=descriptor,
-            multiplexed=multiplexed and not config.tty,
-            stdin=stdin and config.open_stdin,
-            stdout=stdout,
-            stderr=stderr,
-            detach_keys=detach_keys(keys),
-            leftover=leftover,
+            multiplexed=request.multiplexed and not config.tty,
+            stdin=request.stdin and config.open_stdin,
+            stdout=request.stdout,
+            stderr=request.stderr,
+            detach_keys=detach_keys(request.keys),
+            leftover=request.leftover,
         )
-        if past:
+        if request.past:
             await attach_with_past(self._engine, machine, client)
         else:
             clients.attach(self._engine, machine, client)
