@@ -7,20 +7,27 @@ import socket
 import threading
 import time
 
+import pytest
 from tests.conftest import Kistd
 
 COUNT = "i=0; while [ $i -lt {0} ]; do echo $i; i=$((i+1)); done"
 
 
-def attach(engine: Kistd, name: str, query: str) -> socket.socket:
-    """The connection behind its head, which is read byte by byte."""
+def ask(engine: Kistd, path: str, body: str = "") -> socket.socket:
+    """The connection of an upgrade whose answer is not read yet."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(20)
     connection.connect(engine.socket)
     connection.sendall(
-        f"POST /containers/{name}/attach?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
-        "Content-Length: 0\r\n\r\n".encode()
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     )
+    return connection
+
+
+def attach(engine: Kistd, name: str, query: str) -> socket.socket:
+    """The connection behind its head, which is read byte by byte."""
+    connection = ask(engine, f"/containers/{name}/attach?{query}")
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)
@@ -158,3 +165,27 @@ def test_detaching_is_told(engine: Kistd) -> None:
     raw = engine.request("GET", f"/events?since=1&until={now:.3f}")[1]
     actions = [json.loads(line)["Action"] for line in raw.splitlines() if b"box" in line]
     assert actions[-2:] == ["attach", "detach"]
+
+
+@pytest.mark.parametrize("verb", ["the log", "the log and more", "an exec"])
+def test_nothing_follows_a_head_that_is_not_read(engine: Kistd, verb: str) -> None:
+    """docker-py reads the head through a buffer and then past it: what came with the head would be lost."""
+    engine.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo out; exec sleep 1000")
+    while engine.ok("logs", "box") != "out\n":
+        time.sleep(0.01)
+    path, body = f"/containers/box/attach?logs=1&stdout=1&stream={int(verb.endswith('more'))}", ""
+    if verb == "an exec":
+        config = {"Cmd": ["echo", "out"], "AttachStdout": True}
+        path, body = f"/exec/{engine.request('POST', '/containers/box/exec', config)[1]['Id']}/start", "{}"
+    for seconds in (0.1, 0.5):  # soon, and after the engine waited long enough
+        if seconds > 0.1 and verb == "an exec":
+            break
+        with ask(engine, path, body) as connection:
+            time.sleep(seconds)
+            found = connection.recv(1 << 16)
+            assert found.startswith(b"HTTP/1.1 101"), found
+            assert found.endswith(b"\r\n\r\n") == (seconds < 0.2), found
+            while not found.endswith(b"out\n"):
+                found += connection.recv(1 << 16)
+            _, _, raw = found.partition(b"\r\n\r\n")
+            assert payload(raw) == b"out\n"

@@ -17,6 +17,7 @@ from kist.api.app import body, flag, integer, json_body, json_response, uint32
 from kist.api.filters import match_labels, parse_filters
 from kist.api.times import parse_prune_limit, parse_timestamp
 from kist.api.usage import measured
+from kist.http.delivery import head_read
 from kist.http.router import Router
 from kist.http.server import Hijacked, Request, Response
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, wire_name
@@ -372,4 +373,6 @@ async def upgrade(request: Request, *, tty: bool, headers: Mapping[str, str] | N
     else:
         lines = ["HTTP/1.1 200 OK", *lines]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    return await request.hijack("\r\n".join([*lines, "", ""]).encode())
+    taken = await request.hijack("\r\n".join([*lines, "", ""]).encode())
+    await head_read(taken.descriptor)
+    return taken
