@@ -29,6 +29,7 @@ from kist.model.number import is_number
 
 MINIMUM_MEMORY = 6 << 20  # dockerd's lowest memory limit, bytes
 MINIMUM_HEALTH_TIME = 1_000_000  # 1 ms in nanoseconds
+_MOST_SHARES = 262144
 _PREDEFINED = frozenset({"default", "bridge", "host", "none"})
 _MAC = re.compile(r"^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$")
 _NOT_THERE = "or the cgroup is not mounted."
@@ -267,6 +268,12 @@ def _cpu(host: HostConfig, limits: HostLimits, warnings: list[str]) -> HostConfi
         raise InvalidParameter(f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available")
     if limits.cpu_shares and host.cpu_shares < 0:
         raise InvalidParameter(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
+    if limits.cpu_shares and host.cpu_shares == 1:  # what runc says of the kernel's bounds
+        raise InvalidParameter("invalid CPU shares (1): the minimum allowed cpu-shares is 2")
+    if limits.cpu_shares and host.cpu_shares > _MOST_SHARES:
+        raise InvalidParameter(
+            f"invalid CPU shares ({host.cpu_shares}): the maximum allowed cpu-shares is {_MOST_SHARES}"
+        )
     if host.cpu_shares > 0 and not limits.cpu_shares:
         warnings.append(f"Your kernel does not support CPU shares {_NOT_THERE} Shares discarded.")
         host = replace(host, cpu_shares=0)
