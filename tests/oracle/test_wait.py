@@ -14,13 +14,24 @@ CONDITIONS = ("", "not-running", "next-exit", "removed")  # another one is refus
 
 
 def _request(engine: Kistd, method: str, path: str) -> None:
-    engine.request(method, f"/v1.41/containers/{path}")
+    """A start that starts something ends when that is ready for a signal."""
+    logs = f"/v1.41/containers/{path.partition('/')[0]}/logs?stdout=1"
+    before = _told(engine, logs) if path.endswith("/start") else 0
+    status, _ = engine.request(method, f"/v1.41/containers/{path}")
+    deadline = time.monotonic() + 5
+    while path.endswith("/start") and status == 204 and _told(engine, logs) == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _told(engine: Kistd, logs: str) -> int:
+    status, raw = engine.request("GET", logs)
+    return raw.count(b"ready") if status == 200 else 0
 
 
 def _created(engine: Kistd, name: str, policy: str = "no") -> None:
     body = {
         "Image": "busybox",
-        "Cmd": ["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"],
+        "Cmd": ["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"],
         "HostConfig": {"NetworkMode": "none", "RestartPolicy": {"Name": policy}},
     }
     status, answer = engine.request("POST", f"/v1.41/containers/create?name={name}", body)
@@ -30,13 +41,11 @@ def _created(engine: Kistd, name: str, policy: str = "no") -> None:
 def _running(engine: Kistd, name: str) -> None:
     _created(engine, name)
     _request(engine, "POST", f"{name}/start")
-    time.sleep(0.2)
 
 
 def _kept_running(engine: Kistd, name: str) -> None:
     _created(engine, name, "always")
     _request(engine, "POST", f"{name}/start")
-    time.sleep(0.2)
 
 
 def _paused(engine: Kistd, name: str) -> None:
