@@ -108,3 +108,27 @@ def test_nobody_has_no_name(engine: Kistd) -> None:
     told = made if made[0] != 201 else engine.request("POST", "/containers/lonely/start")
     assert told[0] == 400 and 'invalid name or ID supplied: ""' in told[1]["message"]
     engine.request("DELETE", "/containers/lonely?force=1")
+
+
+def test_readers_of_a_long_log_keep_nobody_waiting(engine: Kistd) -> None:
+    """They took the whole event loop: nobody else was answered before the log was read."""
+    engine.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", "seq 400000; echo LAST")
+    engine.ok("wait", "box")
+
+    def read(path: str) -> None:
+        assert b"LAST" in engine.request(path.partition(" ")[0], path.partition(" ")[2])[1]
+
+    paths = ["GET /containers/box/logs?stdout=1"] * 2 + ["GET /containers/box/logs?stdout=1&timestamps=1"]
+    with ThreadPoolExecutor(3) as pool:
+        begin = time.monotonic()
+        readers = [pool.submit(read, path) for path in paths]
+        waits = []
+        while not all(reader.done() for reader in readers):
+            asked = time.monotonic()
+            engine.request("GET", "/_ping")
+            waits.append(time.monotonic() - asked)
+        whole = time.monotonic() - begin
+        for reader in readers:
+            reader.result()
+    assert len(waits) > 10, (waits, whole)
+    assert max(waits) < whole / 4, (waits, whole)

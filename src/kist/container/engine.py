@@ -88,6 +88,7 @@ class Engine:
         self.cdi = cdi
         self.runtimes = runtimes
         self.growth = Growth()  # of logs
+        self.turn = asyncio.Lock()  # of those who read logs: one piece at a time, and everybody else between two
         self._tasks: set[asyncio.Task[None]] = set()
         self.changed: Callable[[Machine], None] = lambda machine: None  # hears of every start, end, pause and unpause
 

@@ -33,11 +33,20 @@ async def _pieces(engine: Engine, machine: Machine, options: LogOptions, follow:
             over = not machine.state.alive  # asked before reading: what was written until then is read below
             if grown is not None:
                 grown.clear()
-            while data := reader.read():
-                yield data
+            while not reader.done and (piece := await _next(engine, reader)) is not None:
+                if piece:
+                    yield piece
             if reader.done or grown is None or over or machine.removed.is_set():
                 return
             await _either(grown, machine)
+
+
+async def _next(engine: Engine, reader: LogReader) -> bytes | None:
+    """Work of a millisecond or so. A client that keeps up never makes its stream wait: everybody else would."""
+    async with engine.turn:
+        piece = reader.step()
+        await asyncio.sleep(0)
+    return piece
 
 
 def _growth(engine: Engine, stack: contextlib.ExitStack, directory: str) -> asyncio.Event:

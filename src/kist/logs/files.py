@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from isal import isal_zlib
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16  # what is read at once keeps everybody else waiting
 GZIP = ".gz"
 STDERR = b'","stream":"stderr",'  # in a line: raw quotes are outside of what was written
 # RFC 1952: magic, deflate, a name follows, no time, no extra flags, unix. The name is the inode's number.

@@ -236,21 +236,25 @@ class LogReader:
         self._chain.close()
 
     def read(self) -> bytes:
-        """The next piece of the answer; "" when there is nothing now. Only whole lines are taken."""
-        while True:
-            data = self._chain.read()
-            if not data:
-                if self._go_on():
-                    continue
-                return b""
-            end = data.rfind(b"\n") + 1
-            if not end:
-                self._rest += data
-                continue
-            out = self._renderer.render(self._rest + data[:end])
-            self._rest = data[end:]
-            if out or self.done:
-                return out
+        """The next piece of the answer; "" when there is nothing now."""
+        while (piece := self.step()) == b"" and not self.done:
+            continue
+        return piece or b""
+
+    def step(self) -> bytes | None:
+        """A little work: a piece of the answer, "" when that part of the log has nothing for it, None when there is
+        nothing to read now. Only whole lines are taken.
+        """
+        data = self._chain.read()
+        if not data:
+            return b"" if self._go_on() else None
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._rest += data
+            return b""
+        out = self._renderer.render(self._rest + data[:end])
+        self._rest = data[end:]
+        return out
 
     def _go_on(self) -> bool:
         if self._chain.leaves_file:
