@@ -54,6 +54,10 @@ def networks(record: ContainerRecord) -> dict[str, Any]:
                     ip_address=endpoint.address,
                     ip_prefix_len=endpoint.prefix,
                     mac_address=endpoint.mac,
+                    ipv6_gateway=endpoint.gateway6,
+                    global_ipv6_address=endpoint.address6,
+                    global_ipv6_prefix_len=endpoint.prefix6,
+                    dns_names=list(endpoint.names) or None,
                 )
         found[name] = endpoint_settings(settings)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
@@ -21,6 +22,7 @@ from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, Log
 from kist.model.container import ContainerRecord, LinkedContainer, MountPoint
 from kist.model.errors import InvalidParameter, KistError, NotFound, NotSupported
 from kist.model.image import Image
+from kist.model.network import Network
 from kist.model.timestamp import rfc3339
 from kist.runtime import foreign, seccomp, security, spec
 from kist.runtime.plan import rlimit_names
@@ -48,7 +50,7 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     config = validate.validate_config(request.config)
     host, warnings = validate.validate_host_config(host, engine.limits)
     host = _complete(engine, host)
-    validate.validate_networking(request.networks)
+    validate.validate_networking(request.networks, _found(engine, request.networks))
     _check_supported(engine, host)
     _check_endpoints(engine, host, request.networks)
     image = _image(engine, config)
@@ -204,8 +206,6 @@ def _check_network_mode(engine: Engine, host: HostConfig) -> None:
         return
     if mode.startswith("container:"):
         _check_joined(engine, mode)
-    elif _exists(engine, mode):
-        raise NotSupported(f"network {mode} is not supported by this engine yet")
 
 
 def _check_joined(engine: Engine, mode: str) -> None:
@@ -221,16 +221,30 @@ def _check_joined(engine: Engine, mode: str) -> None:
             raise InvalidParameter(error.message) from error
 
 
+def _found(engine: Engine, names: Iterable[str] | None) -> dict[str, Network]:
+    found = {}
+    for name in names or ():
+        with suppress(NotFound):
+            found[name] = engine.networks.get(name)
+    return found
+
+
 def _check_endpoints(engine: Engine, host: HostConfig, endpoints: dict[str, EndpointSettings] | None) -> None:
-    """Settings are taken for the one network a container has. Raises NotFound, NotSupported."""
+    """Raises NotFound for a network beside that of the mode which is not there."""
     for name in endpoints or ():
         if name not in ("default", host.network_mode) and not host.network_mode.startswith("container:"):
-            if not _exists(engine, name):
-                raise NotFound(f"network {name} not found")
-            raise NotSupported(
-                f"a container cannot be connected to network {name} beside {host.network_mode}: several networks are "
-                f"not supported by this engine yet"
-            )
+            engine.networks.get(name)
+
+
+def _networks(engine: Engine, host: HostConfig, asked: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
+    """What is asked of networks by their names, whatever they were called; that of the mode first."""
+    found: dict[str, EndpointSettings] = {}
+    named = _found(engine, [host.network_mode, *asked])
+    if host.network_mode in named and len(asked) > 1:
+        found[named[host.network_mode].name] = EndpointSettings()
+    for name, settings in asked.items():
+        found[named[name].name if name in named and name != "default" else name] = settings
+    return found
 
 
 def _image(engine: Engine, config: ContainerConfig) -> Image | None:
@@ -315,7 +329,7 @@ async def _make(
             image_id=image.id if image else "",
             config=config,
             host_config=host,
-            networks=request.networks or {},
+            networks=_networks(engine, host, request.networks or {}),
             path=path,
             args=args,
             mounts=tuple(resolved),

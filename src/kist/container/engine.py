@@ -20,6 +20,7 @@ from kist.container.validate import HostLimits
 from kist.image.service import ImageService
 from kist.kernel import cgroup
 from kist.kernel.cgroup import Layout
+from kist.model.network import Network
 from kist.network.service import NetworkService
 from kist.runtime.launch import ForeignRuntime
 from kist.runtime.spec import Host
@@ -130,9 +131,7 @@ class Engine:
     def emit_surroundings(self, machine: Machine, *, begin: bool) -> None:
         """Events of the network and the volumes of a container that starts or has ended."""
         record = machine.record
-        mode = record.host_config.network_mode
-        if not mode.startswith("container:") and not record.config.network_disabled:
-            network = self.networks.get(mode)
+        for network in self._joined(machine):
             attributes = {"container": machine.id, "name": network.name, "type": network.driver}
             self.events.emit("network", "connect" if begin else "disconnect", network.id, attributes)
         for point in record.mounts:
@@ -142,6 +141,15 @@ class Engine:
                     attributes |= {"destination": point.destination, "propagation": point.propagation}
                     attributes["read/write"] = str(point.rw).lower()
                 self.events.emit("volume", "mount" if begin else "unmount", point.name, attributes)
+
+    def _joined(self, machine: Machine) -> list[Network]:
+        record = machine.record
+        mode = record.host_config.network_mode
+        if mode.startswith("container:") or record.config.network_disabled:
+            return []
+        if not record.endpoints:
+            return [self.networks.get(mode)] if mode in ("host", "none") else []
+        return [self.networks.get(endpoint.network_id) for endpoint in record.endpoints]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task the engine owns and awaits in `quiesce`."""

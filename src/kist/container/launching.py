@@ -11,11 +11,14 @@ from functools import partial
 
 from kist.container import cdi, links
 from kist.container.engine import Engine
+from kist.container.joining import check_exists, join, way_out
 from kist.container.logging import log_setup
 from kist.container.machine import Machine
 from kist.model.errors import Conflict, InvalidParameter, KistError
-from kist.model.network import Endpoint, Link, PublishedPort
+from kist.model.network import Endpoint, PublishedPort
 from kist.network import files as texts
+from kist.network import options as driver_options
+from kist.network.ports import wanted_ports
 from kist.runtime import oci, seccomp
 from kist.runtime.launch import ForeignRuntime, LaunchRequest, LogSetup
 from kist.runtime.security import parse_security_options
@@ -42,15 +45,17 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
             os.unlink(f"{run_dir}/{name}")
         except IsADirectoryError:  # what another runtime keeps
             shutil.rmtree(f"{run_dir}/{name}")
-    endpoint, link = _attach(engine, machine, address)
+    check_exists(engine, asked.network_mode)
+    endpoints, veths = join(engine, machine, address)
     ports: tuple[PublishedPort, ...] = ()
     try:
-        if endpoint is not None:
-            ports = engine.networks.publish(
-                machine.id, record.name, endpoint, record.config, asked, engine.defaults.publish_address
-            )
+        out = way_out(record, endpoints)
+        if out is not None:
+            host_address = driver_options.parse(engine.networks.get(out.network_id).options).binding
+            wanted = wanted_ports(record.config, asked, host_address or engine.defaults.publish_address)
+            ports = engine.networks.publish(machine.id, record.name, out, wanted)
         linked = links.linked(engine.index, record)
-        files = _write_files(engine, machine, endpoint, linked)
+        files = _write_files(engine, machine, endpoints, linked)
         program, flags = _filter(engine, machine) if runtime is None else (b"", 0)
         told = tuple(variable for link in linked for variable in link.environment())
         edits = engine.cdi.edits(asked.device_requests) if asked.device_requests else []
@@ -61,7 +66,7 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
             user=record.config.user,
             extra_groups=(*(asked.group_add or ()), *cdi.groups(edits)),
             rootfs=engine.snapshotter.mounts(record.snapshot),
-            links=(link,) if link is not None else (),
+            links=veths,
             log=log_setup(machine, engine.log_path(machine)),
             run_dir=run_dir,
             root_dir=f"{engine.exec_root}/rootfs",
@@ -77,10 +82,10 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
     except BaseException:
         if ports:
             engine.networks.unpublish(machine.id)
-        if endpoint is not None:
+        for endpoint in endpoints:
             engine.networks.detach(endpoint)
         raise
-    return request, (endpoint,) if endpoint is not None else (), ports
+    return request, endpoints, ports
 
 
 def _spec(
@@ -122,19 +127,6 @@ def _runtime(engine: Engine, machine: Machine) -> ForeignRuntime | None:
     if name not in engine.runtimes.foreign:
         raise InvalidParameter(f"unknown or invalid runtime name: {name}")
     return engine.runtimes.foreign[name]
-
-
-def _attach(engine: Engine, machine: Machine, address: str) -> tuple[Endpoint | None, Link | None]:
-    record = machine.record
-    mode = record.host_config.network_mode
-    if mode not in ("bridge", "host", "none") and not mode.startswith("container:"):
-        engine.networks.get(mode)  # raises NotFound: a network that is there was refused when the container was made
-    if mode != "bridge" or record.config.network_disabled:
-        return None, None
-    settings = record.networks.get("bridge") or record.networks.get("default")
-    mac = (settings.mac_address if settings else "") or record.config.mac_address
-    hairpin = bool(record.host_config.port_bindings or record.host_config.publish_all_ports)
-    return engine.networks.attach(machine.id, mac, address, hairpin=hairpin)
 
 
 def _joined(engine: Engine, machine: Machine) -> Joined:
@@ -186,7 +178,7 @@ def _check_bind_sources(machine: Machine) -> None:
 
 
 def _write_files(
-    engine: Engine, machine: Machine, endpoint: Endpoint | None, linked: list[links.Linked]
+    engine: Engine, machine: Machine, endpoints: tuple[Endpoint, ...], linked: list[links.Linked]
 ) -> dict[str, str]:
     """hosts, hostname and resolv.conf of this container, unless it has those of another one."""
     record, asked, defaults = machine.record, machine.record.host_config, engine.defaults
@@ -207,11 +199,11 @@ def _write_files(
         if shares and not asked.extra_hosts:
             content["hosts"] = _host_file("/etc/hosts")
         else:
-            address = endpoint.address if endpoint else ""
+            addresses = [one for endpoint in endpoints for one in (endpoint.address, endpoint.address6) if one]
             content["hosts"] = texts.hosts(
                 record.config.hostname,
                 record.config.domainname,
-                address,
+                addresses,
                 asked.extra_hosts or (),
                 gateway,
                 [(link.address, link.hosts_names) for link in linked],
@@ -232,9 +224,9 @@ def files_of(engine: Engine, machine: Machine) -> dict[str, str]:
 
 def tell_parents(engine: Engine, machine: Machine) -> None:
     """Containers that are linked to this one, and run, learn the address that it has now."""
-    endpoints = machine.record.endpoints
-    for parent, alias in engine.index.parents(machine.id) if endpoints else ():
-        _edit_hosts(engine, parent, partial(texts.with_address, name=links.bare(alias), address=endpoints[0].address))
+    address = links.address_of(machine.record)
+    for parent, alias in engine.index.parents(machine.id) if address else ():
+        _edit_hosts(engine, parent, partial(texts.with_address, name=links.bare(alias), address=address))
 
 
 def forget_link(engine: Engine, parent: Machine, alias: str) -> None:

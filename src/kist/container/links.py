@@ -71,7 +71,7 @@ class Linked:
     def __init__(self, parent: ContainerRecord, alias: str, child: ContainerRecord) -> None:
         self.alias, self.child = alias, child
         self.name = f"/{parent.name}/{alias}"
-        self.address = child.endpoints[0].address
+        self.address = address_of(child)
 
     @property
     def hosts_names(self) -> str:
@@ -83,12 +83,17 @@ class Linked:
         return environment(self.name, self.address, self.child.config)
 
 
+def address_of(record: ContainerRecord) -> str:
+    """On the default bridge, where links lead; "" when it is not there."""
+    return next((endpoint.address for endpoint in record.endpoints if endpoint.network == "bridge"), "")
+
+
 def linked(index: Index, record: ContainerRecord) -> list[Linked]:
     """Raises KistError with Docker's texts where one does not run, or has no address on the default bridge."""
     found = []
     for link in record.links if record.host_config.network_mode == "bridge" else ():
         child = _running(index, record, link)
-        if not child.endpoints:
+        if not address_of(child):
             raise KistError(f"Cannot link to /{child.name}, as it does not belong to the default network")
         found.append(Linked(record, link.alias, child))
     return found
@@ -113,7 +118,7 @@ def present(index: Index, record: ContainerRecord) -> list[Linked]:
             child = _running(index, record, link)
         except KistError:
             continue
-        if child.endpoints:
+        if address_of(child):
             found.append(Linked(record, link.alias, child))
     return found
 

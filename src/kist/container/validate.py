@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -24,7 +25,8 @@ from kist.model.config import (
     PortBinding,
     RestartPolicy,
 )
-from kist.model.errors import InvalidParameter, NotSupported
+from kist.model.errors import InvalidParameter
+from kist.model.network import Network
 from kist.model.number import is_number
 
 MINIMUM_MEMORY = 6 << 20  # dockerd's lowest memory limit, bytes
@@ -143,21 +145,25 @@ def _validate_joined_network(config: ContainerConfig, host: HostConfig) -> None:
             raise InvalidParameter(text)
 
 
-def validate_networking(endpoints: dict[str, EndpointSettings] | None) -> None:
+def validate_networking(endpoints: dict[str, EndpointSettings] | None, networks: Mapping[str, Network]) -> None:
+    """`networks`: those that there are, by the names in the request."""
     for key, endpoint in (endpoints or {}).items():
         name = "bridge" if key == "default" else key
         endpoint_sysctls.parse(endpoint, "eth0")
         if endpoint.mac_address and not _MAC.match(endpoint.mac_address):
             raise InvalidParameter(f"invalid config for network {name}: invalid MAC address {endpoint.mac_address}")
-        problems = _endpoint_problems(name, endpoint)
-        if problems:
-            told = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
-            raise InvalidParameter(f"invalid config for network {name}: invalid endpoint settings:\n{told}")
-        if endpoint.ipam_config is not None and endpoint.ipam_config.link_local_ips:
-            raise NotSupported("link-local addresses are not supported by this engine yet")
+        check_endpoint(name, endpoint, networks.get(key), f"invalid config for network {name}: ")
 
 
-def _endpoint_problems(name: str, endpoint: EndpointSettings) -> list[str]:
+def check_endpoint(name: str, endpoint: EndpointSettings, network: Network | None, where: str = "") -> None:
+    """Raises InvalidParameter that names everything that is wrong. `network`: None where there is none yet."""
+    problems = _endpoint_problems(name, endpoint, network)
+    if problems:
+        told = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
+        raise InvalidParameter(f"{where}invalid endpoint settings:\n{told}")
+
+
+def _endpoint_problems(name: str, endpoint: EndpointSettings, network: Network | None) -> list[str]:
     ipam = endpoint.ipam_config or EndpointIPAMConfig()
     found = []
     if name in _PREDEFINED or name.startswith("container:"):
@@ -169,7 +175,23 @@ def _endpoint_problems(name: str, endpoint: EndpointSettings) -> list[str]:
         if address and not _is_address(address, family):
             found.append(f"invalid {family} address: {address}")
     found += [f"invalid link-local IP address: {one}" for one in ipam.link_local_ips or () if not _is_address(one)]
+    if network is not None and not found:
+        found += [
+            told for one in (ipam.ipv4_address, ipam.ipv6_address) if one and (told := _out_of_range(network, one))
+        ]
     return found
+
+
+def _out_of_range(network: Network, address: str) -> str:
+    wanted = ipaddress.ip_address(address)
+    static = [
+        ipaddress.ip_network(pool.subnet) for pool in network.pools if pool.asked and pool.is_ipv6 == (":" in address)
+    ]
+    if not static:
+        return "user specified IP address is supported only when connecting to networks with user configured subnets"
+    if any(wanted in subnet for subnet in static):
+        return ""
+    return f"no configured subnet or ip-range contain the IP address {address}"
 
 
 def validate_ports(bindings: dict[str, list[PortBinding] | None] | None) -> None:

@@ -29,6 +29,7 @@ from kist.api.usage import DiskUsage
 from kist.api.volumes import VolumeRoutes
 from kist.api.websocket import WebsocketRoutes
 from kist.container.cdi import Registry
+from kist.container.connecting import Connecting
 from kist.container.create import Created, CreateRequest
 from kist.container.engine import Defaults, Engine, Runtimes
 from kist.container.events import EventBus
@@ -52,7 +53,8 @@ from kist.kernel import aside, cgroup
 from kist.logs.reader import LogOptions
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig
 from kist.model.errors import InvalidParameter, KistError
-from kist.network.service import BridgeSettings, NetworkService
+from kist.network.default_bridge import BridgeSettings
+from kist.network.service import NetworkService
 from kist.runtime import seccomp, spec
 from kist.runtime.launch import ForeignRuntime
 from kist.runtime.supervisor import Supervisor
@@ -108,7 +110,14 @@ class Daemon:
         defaults, init_binary = self._defaults(), self._init_binary()
         cgroup.make(layout, root)
         cgroup.hand_down_cpuset(layout, root)
-        networks = NetworkService(self._database, self._instance.id, self._bridge_settings())
+        networks = NetworkService(
+            self._database,
+            self._instance.id,
+            self._bridge_settings(),
+            lambda action, network, more: self.events.emit(
+                "network", action, network.id, {"name": network.name, "type": network.driver, **more}
+            ),
+        )
         networks.start()  # last: nothing fails behind it, so a refused start leaves no bridge
         index = Index(self._database)
         self.engine = Engine(
@@ -132,6 +141,7 @@ class Daemon:
         )
         images.users = self._users_of_image
         volumes.users = self._users_of_volume
+        networks.users = self._users_of_network
         self.lifecycle = Lifecycle(self.engine)
         self.execs = Execs(self.engine)
         self._probing = Probing(self.engine, self.execs, Unhealthy(self.engine, self.lifecycle).heard)
@@ -241,6 +251,14 @@ class Daemon:
     def _users_of_image(self, image_id: str) -> list[Any]:
         return [machine for machine in self.engine.index.all() if machine.record.image_id == image_id]
 
+    def _users_of_network(self, network_id: str) -> list[tuple[str, str]]:
+        return [
+            (machine.name, endpoint.id)
+            for machine in self.engine.index.all()
+            for endpoint in machine.record.endpoints
+            if endpoint.network_id == network_id
+        ]
+
     def _users_of_volume(self, name: str) -> list[str]:
         def uses(machine: Machine) -> bool:
             return any(point.type == "volume" and point.name == name for point in machine.record.mounts)
@@ -309,7 +327,7 @@ class Daemon:
             self._pruned,
         ).add_to(router)
         VolumeRoutes(self.engine.volumes, self._pruned).add_to(router)
-        NetworkRoutes(self.engine.networks, containers.all, self._pruned).add_to(router)
+        NetworkRoutes(self.engine.networks, Connecting(self.engine), containers.all, self._pruned).add_to(router)
         usage = DiskUsage(
             self.engine.images,
             containers,

@@ -15,7 +15,7 @@ from kist.kernel.netlink import attribute, nested
 # linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_TXQLEN, IFLA_LINKINFO = 1, 3, 4, 10, 13, 18
 IFLA_NET_NS_PID, IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_EXT_MASK = 19, 20, 28, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
@@ -111,6 +111,32 @@ class RouteSocket:
         batch += [self._address(index, address) for address in addresses]
         batch += [self._default_route(index, gateway) for gateway in gateways]
         self._socket.batch(batch)
+
+    def replace_gateways(self, gateways: list[str]) -> None:
+        """The default routes are by these addresses, and there are no others. Raises OSError."""
+        for family in (socket.AF_INET, socket.AF_INET6):
+            wanted = [_packed(one)[1] for one in gateways if _packed(one)[0] == family]
+            there = self._default_routes(family)
+            batch = [self._route(RTM_DELROUTE, 0, family, gateway) for gateway in there if gateway not in wanted]
+            flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+            batch += [self._route(RTM_NEWROUTE, flags, family, gateway) for gateway in wanted if gateway not in there]
+            if batch:
+                self._socket.batch(batch)
+
+    def _default_routes(self, family: int) -> list[bytes]:
+        """The gateways of the default routes in the main table."""
+        found = []
+        request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
+        for body in self._socket.dump(RTM_GETROUTE, request):
+            values = netlink.attributes(body[12:])
+            if body[1] == 0 and body[4] == RT_TABLE_MAIN and RTA_GATEWAY in values:
+                found.append(values[RTA_GATEWAY])
+        return found
+
+    @staticmethod
+    def _route(kind: int, flags: int, family: int, gateway: bytes) -> tuple[int, int, bytes]:
+        body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
+        return kind, flags, body + attribute(RTA_GATEWAY, gateway)
 
     def raise_loopback(self) -> None:
         self.set_up(LOOPBACK)

@@ -29,3 +29,32 @@ class CommitRequest(msgspec.Struct, frozen=True):
     author: str = ""
     comment: str = ""
     pause: bool = True
+
+
+class PoolRequest(msgspec.Struct, frozen=True):
+    """A subnet as it is asked for: texts, checked by whoever plans the network."""
+
+    subnet: str = ""
+    range: str = ""
+    gateway: str = ""
+    auxiliary: dict[str, str] | None = None
+
+
+class NetworkRequest(msgspec.Struct, frozen=True):
+    """A network that is to be. `ipv4` and `ipv6` None: as its driver options say, or IPv4 alone."""
+
+    name: str
+    driver: str = "bridge"
+    scope: str = ""
+    ipv4: bool | None = None
+    ipv6: bool | None = None
+    pools: tuple[PoolRequest, ...] = ()
+    ipam_driver: str = "default"
+    ipam_options: dict[str, str] | None = None
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}

@@ -48,7 +48,7 @@ def _is_loopback(text: str) -> bool:
 def hosts(
     hostname: str,
     domainname: str,
-    address: str,
+    addresses: Sequence[str],
     extra: Sequence[str],
     gateway: str,
     linked: Sequence[tuple[str, str]] = (),
@@ -70,7 +70,7 @@ def hosts(
         name, _, where = entry.partition(":")
         lines.append(f"{gateway if where == 'host-gateway' else where}\t{name}")
     lines += [f"{where}\t{names}" for where, names in linked]
-    if address:
+    for address in addresses:
         full = f"{hostname}.{domainname}" if domainname else hostname
         bare, dot, _ = full.partition(".")
         lines.append(f"{address}\t{full} {bare}" if dot else f"{address}\t{full}")

@@ -1,4 +1,4 @@
-"""The networks of this engine: bridge, host and none, and what attaches containers to the bridge."""
+"""The networks of this engine, and what attaches containers to them."""
 
 from __future__ import annotations
 
@@ -8,165 +8,131 @@ import ipaddress
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
 
-from kist.kernel import nftables
 from kist.kernel.rtnetlink import RouteSocket
-from kist.model.config import ContainerConfig, EndpointSettings, HostConfig
-from kist.model.errors import InvalidParameter, KistError, NotFound
-from kist.model.network import Endpoint, Link, Network, PublishedPort
+from kist.model.config import EndpointIPAMConfig, EndpointSettings
+from kist.model.errors import Forbidden, InvalidParameter, KistError, NotFound
+from kist.model.network import Endpoint, Link, Network, Pool, PublishedPort
+from kist.model.request import NetworkRequest
 from kist.model.timestamp import rfc3339
-from kist.network import firewall as rules
-from kist.network.ipam import Allocator, free_subnet, mac_of
-from kist.network.ports import Reservations, wanted_ports
+from kist.network import bridges, planning
+from kist.network import options as driver_options
+from kist.network.default_bridge import BridgeSettings, default_network
+from kist.network.filtering import Filtering
+from kist.network.ipam import Allocator, Subnet, mac_of
+from kist.network.ports import Wanted
+from kist.network.publishing import Publishing
 from kist.store.database import Database, Records
 
 log = logging.getLogger(__name__)
-_FORWARD = "/proc/sys/net/ipv4/ip_forward"
-
-
-class BridgeSettings(msgspec.Struct, frozen=True):
-    """The daemon's options for the default bridge."""
-
-    bridge: str = ""  # an existing one to use; "none": no bridge network
-    address: str = ""  # --bip, with prefix length
-    fixed_cidr: str = ""
-    gateway: str = ""
-    mtu: int = 1500
-    forward: bool = True
-    firewall: bool = True  # --iptables
-    masquerade: bool = True
-    icc: bool = True
-    publish_open: bool = False
+Emit = Callable[[str, Network, dict[str, str]], None]
 
 
 class NetworkService:
-    def __init__(self, database: Database, instance: str, settings: BridgeSettings) -> None:
+    """`emit(action, network, attributes)` tells of what is made and removed."""
+
+    def __init__(self, database: Database, instance: str, settings: BridgeSettings, emit: Emit) -> None:
         self._records = Records(database, "network", Network)
-        self._instance = instance
-        self._settings = settings
-        self._allocator: Allocator | None = None
-        self._bridge_index = 0
-        self._reservations = Reservations()
-        self._addresses: dict[str, str] = {}  # of containers with published ports
-        self._table, self._tag = f"kist_{instance}", f"kist {instance}"
-        self.openings = 0  # rules in chains of others that were needed
+        self._instance, self._settings, self._emit = instance, settings, emit
+        self._tag = f"kist {instance}"
+        self._filtering = Filtering(instance, active=settings.firewall, publish_open=settings.publish_open)
+        self._publishing = Publishing(self._filtering)
+        self._allocators: dict[tuple[str, bool], Allocator] = {}  # by network id, and whether IPv6
+        self._indexes: dict[str, int] = {}  # of the bridges, by network id
+        self.users: Callable[[str], list[tuple[str, str]]] = lambda network_id: []  # (container name, endpoint id)
         self.forwarding = True
+
+    @property
+    def openings(self) -> int:
+        return self._filtering.openings
 
     # --- set-up ---
 
     def start(self) -> None:
-        """Makes the built-in networks and the bridge. Raises KistError when the kernel refuses."""
+        """Makes the built-in networks, and what the others had and a restart of the host took. Raises KistError when
+        the default bridge cannot be; another network that cannot is told in the log.
+        """
         for name, driver in (("host", "host"), ("none", "null")):
             if self._records.get(name) is None:
                 self._records.put(name, Network(secrets.token_hex(32), name, driver, rfc3339()))
-        if self._settings.bridge == "none":
-            self._records.delete("bridge")
-            return
         made = ""
         try:
-            with _one_at_a_time():
-                made = self._make_bridge()
-            self._configure(self.get("bridge"))
+            self._filtering.install()
+            with one_at_a_time(), RouteSocket() as route:
+                bridges.remove_others(route, self._tag, {network.bridge for network in self._records.values()})
+                if self._settings.bridge == "none":
+                    self._records.delete("bridge")
+                else:
+                    made = self._make_default(route)
         except (OSError, LookupError) as error:
-            self._unmake_bridge(made)
-            raise KistError(f"cannot set the default bridge up: {_explained(error)}") from error
+            self._unmake(made)
+            raise KistError(f"cannot set the default bridge up: {explained(error)}") from error
         except KistError:
-            self._unmake_bridge(made)
+            self._unmake(made)
             raise
+        for network in self.all():
+            if network.driver == "bridge" and network.name != "bridge":
+                try:
+                    with one_at_a_time(), RouteSocket() as route:
+                        self._set_up(route, network)
+                except (OSError, KistError) as error:
+                    log.error("network %s cannot be used: %s", network.name, error)
 
-    def _unmake_bridge(self, name: str) -> None:
+    def _make_default(self, route: RouteSocket) -> str:
+        """The name of the interface when it was made now."""
+        network = default_network(self._settings, self._records.get("bridge"), route, self._instance, self._others())
+        self._records.put("bridge", network)  # before the interface is made: a crash leaves a name to clean
+        if self._settings.bridge and network.bridge not in route.links():
+            raise KistError(f"bridge {network.bridge} does not exist: --bridge wants one that is there")
+        there = network.bridge in route.links()
+        try:
+            self._set_up(route, network)
+        except OSError as error:
+            if error.filename == "netlink" and not there:
+                self._unmake(network.bridge)
+            raise
+        return "" if there else network.bridge
+
+    def _others(self) -> list[Network]:
+        return [network for network in self._records.values() if network.name != "bridge"]
+
+    def _unmake(self, name: str) -> None:
         """Takes back the interface that a start made and could not use."""
-        if not name:
-            return
-        with RouteSocket() as route:
-            index = route.links().get(name)
-            if index is not None:
-                route.delete_link(index)
+        if name:
+            with RouteSocket() as route:
+                bridges.remove(route, name, self._tag)
 
-    def _make_bridge(self) -> str:
-        """The record, and the interface with its address; the name of the interface when it was made now."""
-        with RouteSocket() as route:
-            links = route.links()
-            old = self._records.get("bridge")
-            name = self._settings.bridge or self._bridge_name(old, links, route.aliases())
-            addresses = route.addresses()
-            exists = name in links
-            present = [
-                (one, prefix) for index, one, prefix in addresses if exists and index == links[name] and "." in one
-            ]
-            subnet, gateway = self._subnet(route, old, present, addresses, links.get(name, -1))
-            base = old or Network(secrets.token_hex(32), "bridge", "bridge", rfc3339())
-            record = msgspec.structs.replace(base, subnet=subnet, gateway=gateway, bridge=name, mtu=self._settings.mtu)
-            self._records.put("bridge", record)  # before the interface is made: a crash leaves a name to clean
-            if not exists:
-                if self._settings.bridge:
-                    raise KistError(f"bridge {name} does not exist: --bridge wants one that is there")
-                route.create_bridge(name, _random_mac(), self._settings.mtu, self._tag)
-            self._bridge_index = route.links()[name]
-            prefix = ipaddress.ip_network(subnet).prefixlen
-            if (gateway, prefix) not in present and not self._settings.bridge:
-                route.add_address(self._bridge_index, f"{gateway}/{prefix}")
-            route.set_up(self._bridge_index)
-        return "" if exists else name
-
-    def _configure(self, network: Network) -> None:
-        """Addresses, firewall and forwarding for a bridge that is there. Raises OSError, KistError."""
-        name, subnet, gateway = network.bridge, network.subnet, network.gateway
-        whole = ipaddress.IPv4Network(subnet)
-        range_ = self._settings.fixed_cidr
-        if range_ and not ipaddress.IPv4Network(range_, strict=False).subnet_of(whole):
-            raise KistError(f"--fixed-cidr {range_} is not a part of {subnet}, the subnet of the default bridge")
-        if self._settings.gateway and ipaddress.ip_address(self._settings.gateway) not in whole:
-            raise KistError(f"--default-gateway {self._settings.gateway} is not in {subnet}, the subnet of the bridge")
-        self._allocator = Allocator(subnet, self._settings.gateway or gateway, range_)
-        self._allocator.reserve(gateway)
+    def _set_up(self, route: RouteSocket, network: Network) -> bool:
+        """Interface, addresses and firewall of a network; whether the interface was made now. Raises OSError."""
+        options = driver_options.parse(network.options)
+        index, made = bridges.make(route, network, self._tag)
+        self._indexes[network.id] = index
+        for pool in network.pools:
+            self._allocators[network.id, pool.is_ipv6] = Allocator(self._limited(network, pool))
         if self._settings.firewall:
+            bridges.lead_loopback(network.bridge)
+            if not options.icc or options.strict:
+                bridges.filter_inside()
             try:
-                self._install(name, subnet)
+                self._filtering.add_network(network)
             except OSError as error:
                 raise OSError(error.errno, f"nftables: {error.strerror}", error.filename) from error
-        if self._settings.forward:
-            with open(_FORWARD, "w", encoding="ascii") as file:
-                file.write("1")
-        with open(_FORWARD, encoding="ascii") as file:
-            self.forwarding = file.read().strip() == "1"
+        if self._settings.forward and network.ipv6 and not network.internal:
+            bridges.forward(6)
+        if network.ipv4:
+            self.forwarding = bridges.forward(4) if self._settings.forward else bridges.forwards(4)
+        return made
 
-    def _bridge_name(self, old: Network | None, links: dict[str, int], aliases: dict[str, str]) -> str:
-        """kist0, or a name with the instance's id when another engine on this host has that."""
-        if old is not None and old.bridge and aliases.get(old.bridge, "") in ("", self._tag):
-            return old.bridge
-        return "kist0" if "kist0" not in links else f"kist-{self._instance}"
-
-    def _subnet(
-        self,
-        route: RouteSocket,
-        old: Network | None,
-        present: list[tuple[str, int]],
-        addresses: list[tuple[int, str, int]],
-        index: int,
-    ) -> tuple[str, str]:
-        """(subnet, gateway): as told, as the bridge has it, as it was, or the first free pool."""
-        if self._settings.address:
-            interface = ipaddress.ip_interface(self._settings.address)
-            return str(interface.network), str(interface.ip)
-        if present:
-            interface = ipaddress.ip_interface(f"{present[0][0]}/{present[0][1]}")
-            return str(interface.network), str(interface.ip)
-        taken = [(address, prefix) for at, address, prefix in addresses if at != index and "." in address]
-        taken += route.routes()
-        if self._settings.fixed_cidr:
-            chosen = ipaddress.IPv4Network(self._settings.fixed_cidr, strict=False)
-            return str(chosen), str(next(chosen.hosts()))
-        if old is not None and old.subnet:
-            network = ipaddress.ip_network(old.subnet)
-            if not any(network.overlaps(ipaddress.ip_network(f"{a}/{p}", strict=False)) for a, p in taken if p):
-                return old.subnet, old.gateway
-        subnet = free_subnet(taken)
-        return subnet, str(next(ipaddress.ip_network(subnet).hosts()))
+    def _limited(self, network: Network, pool: Pool) -> Pool:
+        """The default bridge takes addresses from --fixed-cidr, and knows the gateway of --default-gateway."""
+        if network.name != "bridge" or pool.is_ipv6:
+            return pool
+        auxiliary = {"gateway": self._settings.gateway} if self._settings.gateway else {}
+        return msgspec.structs.replace(pool, range=self._settings.fixed_cidr, auxiliary=auxiliary)
 
     @property
     def default_mode(self) -> str:
@@ -179,170 +145,246 @@ class NetworkService:
         return sorted(self._records.values(), key=lambda network: network.name)
 
     def get(self, name: str) -> Network:
-        """By name, id or prefix of an id. Raises NotFound with Docker's text."""
+        """By id, name, or prefix of an id. Raises NotFound with Docker's text."""
         wanted = "bridge" if name == "default" else name
-        found = self._records.get(wanted) or next(
-            (one for one in self._records.values() if len(wanted) >= 3 and one.id.startswith(wanted)), None
-        )
+        found = next((one for one in self._records.values() if one.id == wanted), None) or self._records.get(wanted)
+        if found is None and len(wanted) >= 3:
+            begun = [one for one in self._records.values() if one.id.startswith(wanted)]
+            if len(begun) > 1:
+                raise InvalidParameter(f"network {wanted} is ambiguous ({len(begun)} matches found based on ID prefix)")
+            found = begun[0] if begun else None
         if found is None:
             raise NotFound(f"network {name} not found")
         return found
 
-    def identified(self, asked: dict[str, EndpointSettings], mode: str) -> dict[str, EndpointSettings]:
-        """What was asked of networks, with the id of the one of this mode: a container is known by it from its first
-        start on, also when it has ended.
+    def identified(self, asked: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
+        """What was asked of networks, with their ids: a container is known by them from its first start on, also when
+        it has ended.
         """
-        found = self._records.get(mode)
-        key = "default" if mode == "bridge" and "default" in asked and "bridge" not in asked else mode
-        known = asked.get(key, EndpointSettings())
-        if found is None or known.network_id == found.id:
-            return asked
-        return {**asked, key: msgspec.structs.replace(known, network_id=found.id)}
+        found = {}
+        for name, settings in asked.items():
+            record = self._records.get("bridge" if name == "default" else name)
+            found[name] = settings if record is None else msgspec.structs.replace(settings, network_id=record.id)
+        return found
+
+    # --- making and removing ---
+
+    def create(self, request: NetworkRequest) -> Network:
+        """Raises KistError of the kind that Docker's status tells."""
+        with one_at_a_time(), RouteSocket() as route:
+            around = planning.Surroundings(
+                networks=tuple(self._records.values()),
+                routes=_direct(route),
+                host_seed=_host_seed(),
+                mtu=self._settings.mtu,
+            )
+            network = planning.plan(request, around, secrets.token_hex(32), rfc3339())
+            self._records.put(network.name, network)
+            if not network.config_only:
+                self._make(route, network)
+        self._emit("create", network, {})
+        return network
+
+    def _make(self, route: RouteSocket, network: Network) -> None:
+        made = network.bridge not in route.links()
+        try:
+            self._set_up(route, network)
+        except BaseException as error:
+            self._forget(network)
+            if made:
+                self._unmake(network.bridge)
+            self._records.delete(network.name)
+            if isinstance(error, OSError):
+                raise KistError(f"cannot make network {network.name}: {explained(error)}") from error
+            raise
+
+    def _forget(self, network: Network) -> None:
+        self._filtering.remove_network(network)
+        self._indexes.pop(network.id, None)
+        for version in (False, True):
+            self._allocators.pop((network.id, version), None)
+
+    def remove(self, name: str) -> None:
+        """Raises NotFound, and Forbidden while a container is attached."""
+        network = self.get(name)
+        if network.name in planning.PREDEFINED:
+            raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        if network.config_only and any(one.config_from == network.name for one in self._records.values()):
+            raise Forbidden(f'error while removing network: configuration network "{network.name}" is in use')
+        users = self.users(network.id)
+        if users:
+            told = ", ".join(f'name:"{container}" id:"{endpoint[:12]}"' for container, endpoint in users)
+            raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({told})")
+        if not network.config_only:
+            self._forget(network)
+            with RouteSocket() as route:
+                bridges.remove(route, network.bridge, self._tag)
+        self._records.delete(network.name)
+        self._emit("destroy", network, {})
+
+    def prune(self, wanted: Callable[[Network], bool]) -> list[str]:
+        """Removes the networks without containers that are wanted away; their names."""
+        removed = []
+        for network in self.all():
+            if network.name in planning.PREDEFINED or not wanted(network) or self.users(network.id):
+                continue
+            self.remove(network.id)
+            removed.append(network.name)
+        return removed
 
     # --- endpoints ---
 
     def attach(
-        self, container_id: str, wanted_mac: str = "", preferred: str = "", *, hairpin: bool = False
-    ) -> tuple[Endpoint, Link]:
-        """An address on the bridge, `preferred` when it is free, and the veth pair that is to be made. Raises KistError
-        when none is left.
+        self, network: Network, settings: EndpointSettings, name: str, names: tuple[str, ...], *,
+        mac: str = "", preferred: str = "", hairpin: bool = False,
+    ) -> tuple[Endpoint, Link]:  # fmt: skip
+        """Addresses in a bridge network, and the veth pair that is to be made, `name` inside. What was asked for is
+        given or refused; `preferred` is given when it is free. Raises KistError.
         """
-        network = self.get("bridge")
-        if self._allocator is None:
-            raise InvalidParameter("the bridge network is switched off (--bridge=none)")
+        if network.id not in self._indexes:
+            raise KistError(f"network {network.name} cannot be used: see the daemon's log")
+        asked = settings.ipam_config or EndpointIPAMConfig()
+        taken: dict[bool, str] = {}
         try:
-            address = self._allocator.allocate(preferred)
-        except LookupError as error:
-            raise KistError(str(error)) from error
-        mac = wanted_mac or mac_of(address)
-        prefix = self._allocator.network.prefixlen
-        gateway = self._settings.gateway or network.gateway
-        host_name = f"veth{secrets.token_hex(4)}"
+            for is_ipv6, wanted in ((False, asked.ipv4_address), (True, asked.ipv6_address)):
+                allocator = self._allocators.get((network.id, is_ipv6))
+                if allocator is None:
+                    continue
+                if preferred and not is_ipv6 and not wanted and allocator.is_free(preferred):
+                    wanted = preferred
+                taken[is_ipv6] = allocator.take(wanted) if wanted else allocator.allocate()
+        except BaseException:
+            for is_ipv6, address in taken.items():
+                self._allocators[network.id, is_ipv6].release(address)
+            raise
+        address, address6 = taken.get(False, ""), taken.get(True, "")
+        mac = mac or settings.mac_address or (mac_of(address) if address else bridges.random_mac())
+        gateway = {is_ipv6: self._gateway(network, pool) for is_ipv6, pool in
+                   ((False, network.pool4), (True, network.pool6))}  # fmt: skip
         endpoint = Endpoint(
             id=secrets.token_hex(32),
             network=network.name,
             network_id=network.id,
-            host_name=host_name,
+            host_name=f"veth{secrets.token_hex(4)}",
             mac=mac,
             address=address,
-            prefix=prefix,
-            gateway=gateway,
+            prefix=self._allocators[network.id, False].prefix if address else 0,
+            gateway=gateway[False],
+            address6=address6,
+            prefix6=self._allocators[network.id, True].prefix if address6 else 0,
+            gateway6=gateway[True],
+            name=name,
+            names=names,
         )
-        link = Link(
-            host_name=host_name,
-            bridge_index=self._bridge_index,
-            name="eth0",
-            mac=mac,
+        link = self.link(network, endpoint, hairpin=hairpin)
+        local = [f"{one}/{64 if ':' in one else 16}" for one in asked.link_local_ips or ()]
+        return endpoint, msgspec.structs.replace(link, addresses=(*link.addresses, *local))
+
+    def _gateway(self, network: Network, pool: Pool | None) -> str:
+        """Where the containers of a network send what is for others: nowhere, from an internal one."""
+        if pool is None or network.internal:
+            return ""
+        if network.name == "bridge" and not pool.is_ipv6:
+            return self._settings.gateway or pool.gateway
+        return pool.gateway
+
+    def link(self, network: Network, endpoint: Endpoint, *, hairpin: bool = False) -> Link:
+        """The veth pair of an endpoint, without routes."""
+        addresses = [f"{endpoint.address}/{endpoint.prefix}"] if endpoint.address else []
+        addresses += [f"{endpoint.address6}/{endpoint.prefix6}"] if endpoint.address6 else []
+        return Link(
+            host_name=endpoint.host_name,
+            bridge_index=self._indexes[network.id],
+            name=endpoint.name,
+            mac=endpoint.mac,
             mtu=network.mtu,
-            addresses=(f"{address}/{prefix}",),
-            gateway4=gateway,
+            addresses=tuple(addresses),
             hairpin=hairpin,
         )
-        return endpoint, link
 
     def detach(self, endpoint: Endpoint) -> None:
-        """The address is free again. The veth pair goes with the container's namespace."""
-        if self._allocator is not None and endpoint.network == "bridge":
-            self._allocator.release(endpoint.address)
+        """The addresses are free again. The veth pair goes with the container's namespace."""
+        for is_ipv6, address in ((False, endpoint.address), (True, endpoint.address6)):
+            allocator = self._allocators.get((endpoint.network_id, is_ipv6))
+            if allocator is not None and address:
+                allocator.release(address)
 
-    def publish(
-        self,
-        container_id: str,
-        name: str,
-        endpoint: Endpoint,
-        config: ContainerConfig,
-        host: HostConfig,
-        address: str,
-    ) -> tuple[PublishedPort, ...]:
+    # --- published ports ---
+
+    def publish(self, container_id: str, name: str, endpoint: Endpoint, wanted: list[Wanted]) -> tuple[
+        PublishedPort, ...
+    ]:  # fmt: skip
         """Makes the ports of a container reachable through the host. Raises KistError when one is taken."""
-        wanted = wanted_ports(config, host, address)
         if not wanted:
             return ()
-        try:
-            ports = self._reservations.reserve(container_id, wanted)
-        except KistError as error:
-            raise KistError(
-                f"failed to set up container networking: driver failed programming external connectivity on endpoint "
-                f"{name} ({endpoint.id}): {error.message}"
-            ) from error
-        self._addresses[container_id] = endpoint.address
-        try:
-            with nftables.Firewall() as firewall:
-                firewall.commit(rules.elements(self._table, ports, endpoint.address, add=True))
-        except OSError as error:
-            self._reservations.release(container_id)
-            raise KistError(f"cannot publish ports: {error}") from error
-        return ports
+        return self._publishing.publish(container_id, name, self.get(endpoint.network_id), endpoint, wanted)
 
     def unpublish(self, container_id: str) -> None:
         """Takes the ports of a container back."""
-        ports = self._reservations.release(container_id)
-        address = self._addresses.pop(container_id, "")
-        if not ports or not address:
-            return
-        try:
-            with nftables.Firewall() as firewall:
-                firewall.commit(rules.elements(self._table, ports, address, add=False))
-        except OSError as error:
-            log.warning("cannot take published ports back: %s", error)
-
-    # --- the firewall ---
-
-    def _install(self, bridge: str, subnet: str) -> None:
-        """The table, empty of elements; `restore` adds those of containers that run on."""
-        settings = self._settings
-        for name in ("route_localnet",):  # so that 127.0.0.1:port can be led to a container
-            with open(f"/proc/sys/net/ipv4/conf/{bridge}/{name}", "w", encoding="ascii") as file:
-                file.write("1")
-        with nftables.Firewall() as firewall:
-            firewall.commit(
-                rules.ruleset(self._table, bridge, subnet, masquerade=settings.masquerade, icc=settings.icc)
-            )
-            opened = rules.openings(
-                firewall.chains(), firewall.rules(), self._table, self._tag, bridge, settings.publish_open
-            )
-            if opened:
-                firewall.commit(opened)
-                self.openings = len(opened)
-
-    def close_openings(self) -> None:
-        """Takes our rules out of the chains of others, when nothing runs any more that needs them."""
-        if not self._settings.firewall:
-            return
-        try:
-            with nftables.Firewall() as firewall:
-                requests = rules.closings(firewall.rules(), self._tag)
-                if requests:
-                    firewall.commit(requests)
-        except OSError as error:
-            log.warning("cannot take the openings for the bridge back: %s", error)
+        self._publishing.unpublish(container_id)
 
     def restore(self, containers: Iterable[tuple[str, tuple[Endpoint, ...], tuple[PublishedPort, ...]]]) -> None:
         """Takes the addresses and ports of containers (id, endpoints, ports) that run on."""
-        requests = []
+        published = []
         for container_id, endpoints, ports in containers:
             for endpoint in endpoints:
-                if self._allocator is None or endpoint.network != "bridge":
-                    continue
-                self._allocator.reserve(endpoint.address)
-                if ports:
-                    self._reservations.restore(container_id, ports)
-                    self._addresses[container_id] = endpoint.address
-                    requests += rules.elements(self._table, ports, endpoint.address, add=True)
-        if requests:
-            try:
-                with nftables.Firewall() as firewall:
-                    firewall.commit(requests)
-            except OSError as error:
-                log.error("cannot publish the ports of running containers again: %s", error)
+                for is_ipv6, address in ((False, endpoint.address), (True, endpoint.address6)):
+                    allocator = self._allocators.get((endpoint.network_id, is_ipv6))
+                    if allocator is not None and address:
+                        allocator.reserve(address)
+            carrier = self.carrier(endpoints)
+            if ports and carrier is not None:
+                published.append((container_id, self.get(carrier.network_id), carrier, ports))
+        self._publishing.restore(published)
+
+    def carrier(self, endpoints: Iterable[Endpoint]) -> Endpoint | None:
+        """The endpoint that published ports lead to: the first whose network is not internal."""
+        for endpoint in endpoints:
+            network = next((one for one in self._records.values() if one.id == endpoint.network_id), None)
+            if network is not None and network.driver == "bridge" and not network.internal:
+                return endpoint
+        return None
+
+    def close_openings(self) -> None:
+        """Takes our rules out of the chains of others, when nothing runs any more that needs them."""
+        self._filtering.close()
 
     def close(self) -> None:
         """Lets go of reserved ports; translation goes on."""
-        self._reservations.close()
+        self._publishing.close()
+
+
+def _direct(route: RouteSocket) -> tuple[Subnet, ...]:
+    """Subnets that the host reaches: those of its addresses, its routes and its name servers."""
+    found = [(address, prefix) for _, address, prefix in route.addresses()] + route.routes()
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            words = [line.split() for line in file]
+    except OSError:
+        words = []
+    for key, *rest in filter(None, words):
+        if key == "nameserver" and rest:
+            found.append((rest[0].partition("%")[0], 128 if ":" in rest[0] else 32))
+    subnets = []
+    for address, prefix in found:
+        try:
+            subnets.append(ipaddress.ip_network(f"{address}/{prefix}", strict=False))
+        except ValueError:
+            continue  # of a name server that is no address
+    return tuple(subnets)
+
+
+def _host_seed() -> str:
+    """machine-id(5), or the host's name."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return os.uname().nodename
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
     """Engines of one network namespace choose names and subnets one after the other, or two would choose the same."""
     descriptor = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -352,7 +394,7 @@ def _one_at_a_time() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _explained(error: Exception) -> str:
+def explained(error: Exception) -> str:
     """What the kernel said, and where that alone does not help, what to do."""
     text = str(error)
     if isinstance(error, OSError) and "nftables" in text:
@@ -363,10 +405,3 @@ def _explained(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EPERM, errno.EROFS, errno.EACCES):
         return f"{text}: the network is not kistd's to change here, use --bridge=none"
     return text
-
-
-def _random_mac() -> str:
-    """Locally administered, unicast."""
-    raw = bytearray(os.urandom(6))
-    raw[0] = raw[0] & 0xFE | 0x02
-    return ":".join(f"{byte:02x}" for byte in raw)

@@ -18,7 +18,6 @@ from kist.model.errors import KistError
 from kist.model.network import Link
 from kist.monitor import dump
 from kist.monitor.operations import decode
-from kist.network.ipam import Allocator
 from kist.runtime import criu
 from kist.runtime.launch import LaunchRequest
 
@@ -95,11 +94,3 @@ def test_the_first_error_of_a_log_is_the_reason(tmp_path: Path) -> None:
     assert dump.reason(str(log)) == "it ended without an error in its log"
     assert "no log was written" in dump.reason(str(tmp_path / "none"))
     assert dump.partial_of("/a/b/one") == "/a/b/.one.partial"
-
-
-def test_an_address_is_given_again_when_it_is_free() -> None:
-    pool = Allocator("10.0.0.0/29", "10.0.0.1")
-    assert pool.allocate("10.0.0.5") == "10.0.0.5"
-    assert pool.allocate("10.0.0.5") == "10.0.0.2"
-    assert pool.allocate("10.9.9.9") == "10.0.0.3"
-    assert pool.allocate() == "10.0.0.4"

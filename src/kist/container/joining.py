@@ -1,0 +1,126 @@
+"""The networks a container joins at its start: which, in what order, by what names, and where its packets leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import count
+
+import msgspec
+
+from kist.container.engine import Engine
+from kist.container.machine import Machine
+from kist.model.config import EndpointSettings
+from kist.model.container import ContainerRecord
+from kist.model.errors import KistError
+from kist.model.network import Endpoint, Link, Network
+from kist.network import options as driver_options
+
+_PREDEFINED = ("bridge", "host", "none")
+Joined = tuple[tuple[Endpoint, ...], tuple[Link, ...]]
+
+
+def join(engine: Engine, machine: Machine, preferred: str = "") -> Joined:
+    """Addresses in every network of the container, and the links to make. What was taken is given back when one of them
+    fails. `preferred`: its address in the first, when that is free. Raises KistError, NotFound.
+    """
+    record = machine.record
+    hairpin = bool(record.host_config.port_bindings or record.host_config.publish_all_ports)
+    endpoints: list[Endpoint] = []
+    links: list[Link] = []
+    try:
+        for network, settings in _networks(engine, record):
+            endpoint, link = engine.networks.attach(
+                network,
+                settings,
+                interface_name(network, settings, len(endpoints)),
+                names_of(record, network, settings),
+                mac="" if endpoints else settings.mac_address or record.config.mac_address,
+                preferred="" if endpoints else preferred,
+                hairpin=hairpin,
+            )
+            endpoints.append(endpoint)
+            links.append(link)
+    except BaseException:
+        for endpoint in endpoints:
+            engine.networks.detach(endpoint)
+        raise
+    return tuple(endpoints), _with_gateways(record, endpoints, links)
+
+
+def _networks(engine: Engine, record: ContainerRecord) -> list[tuple[Network, EndpointSettings]]:
+    """The network of the mode first, then the others as they were asked for."""
+    mode = record.host_config.network_mode
+    if mode in ("host", "none") or mode.startswith("container:") or record.config.network_disabled:
+        return []
+    first = engine.networks.get(mode)
+    found = {first.name: (first, EndpointSettings())}
+    for name, settings in record.networks.items():
+        network = engine.networks.get(name)
+        found[network.name] = (network, settings)
+    return [(network, settings) for network, settings in found.values() if network.driver == "bridge"]
+
+
+def interface_name(network: Network, settings: EndpointSettings, number: int) -> str:
+    asked = (settings.driver_opts or {}).get("com.docker.network.endpoint.ifname", "")
+    return asked or f"{driver_options.parse(network.options).interface_prefix}{number}"
+
+
+def names_of(record: ContainerRecord, network: Network, settings: EndpointSettings) -> tuple[str, ...]:
+    """By which the others of a user-defined network find it; the first is told for its address."""
+    if network.name in _PREDEFINED:
+        return ()
+    names = [record.name, *(settings.aliases or ()), record.id[:12], record.config.hostname]
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
+def priority(record: ContainerRecord, endpoint: Endpoint) -> tuple[int, str]:
+    """Sorts networks by how much they want to be the way out: --gw-priority, then the name."""
+    settings = record.networks.get(endpoint.network, EndpointSettings())
+    return -settings.gw_priority, endpoint.network
+
+
+def way_out(record: ContainerRecord, endpoints: Iterable[Endpoint]) -> Endpoint | None:
+    """The endpoint that IPv4 packets for elsewhere leave by, which published ports lead to as well."""
+    able = [endpoint for endpoint in endpoints if endpoint.gateway or endpoint.gateway6]
+    return min(able, key=lambda endpoint: priority(record, endpoint), default=None)
+
+
+def ways_out(record: ContainerRecord, endpoints: Iterable[Endpoint]) -> tuple[Endpoint | None, Endpoint | None]:
+    """The endpoints with the default routes of IPv4 and of IPv6."""
+    ordered = sorted(endpoints, key=lambda endpoint: priority(record, endpoint))
+    return next((one for one in ordered if one.gateway), None), next((one for one in ordered if one.gateway6), None)
+
+
+def gateways(record: ContainerRecord) -> list[str]:
+    """The default routes of a container as it is connected now."""
+    out4, out6 = ways_out(record, record.endpoints)
+    return [*([out4.gateway] if out4 else []), *([out6.gateway6] if out6 else [])]
+
+
+def free_name(network: Network, settings: EndpointSettings, endpoints: Iterable[Endpoint]) -> str:
+    """The name of the next interface of a container."""
+    taken = {endpoint.name for endpoint in endpoints}
+    number = next(
+        number for number in count() if interface_name(network, settings, number) not in taken or number > 999
+    )
+    return interface_name(network, settings, number)
+
+
+def _with_gateways(record: ContainerRecord, endpoints: list[Endpoint], links: list[Link]) -> tuple[Link, ...]:
+    out4, out6 = ways_out(record, endpoints)
+    return tuple(
+        msgspec.structs.replace(
+            link,
+            gateway4=endpoint.gateway if endpoint is out4 else "",
+            gateway6=endpoint.gateway6 if endpoint is out6 else "",
+        )
+        for endpoint, link in zip(endpoints, links, strict=True)
+    )
+
+
+def check_exists(engine: Engine, mode: str) -> None:
+    """Raises NotFound for a network that was removed since the container was made."""
+    if mode not in _PREDEFINED and not mode.startswith("container:"):
+        network = engine.networks.get(mode)
+        if network.config_only:
+            raise KistError(f"network {network.name} is a configuration network: containers cannot join it")
