@@ -29,7 +29,7 @@ NFT_CT_STATE, NFT_CT_STATUS = 0, 2
 NFT_CMP_EQ, NFT_CMP_NEQ = 0, 1
 NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER = 1, 2
 NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR = 3, 2
-NFT_NAT_DNAT = 1
+NFT_NAT_SNAT, NFT_NAT_DNAT = 0, 1
 RTN_LOCAL = 2
 REG32_00 = 8  # the first of sixteen registers of four bytes
 VERDICT_REGISTER = 0
@@ -281,11 +281,21 @@ def family(version: int) -> list[bytes]:
     return [meta(NFT_META_NFPROTO), compare(bytes([wanted]))]
 
 
+def load(data: bytes, register: int = REG32_00) -> bytes:
+    return _expression("immediate", attribute(1, _be32(register)) + nested(2, attribute(1, data)))
+
+
 def destination_nat(address: int, port: int, version: int = 4) -> bytes:
     """To the address and port in these registers."""
     wanted = socket.AF_INET6 if version == 6 else socket.AF_INET
     body = attribute(1, _be32(NFT_NAT_DNAT)) + attribute(2, _be32(wanted))
     body += attribute(3, _be32(address)) + attribute(5, _be32(port))
+    return _expression("nat", body)
+
+
+def source_nat_port(port: int) -> bytes:
+    """The port in this register; the address stays."""
+    body = attribute(1, _be32(NFT_NAT_SNAT)) + attribute(2, _be32(socket.AF_INET)) + attribute(5, _be32(port))
     return _expression("nat", body)
 
 

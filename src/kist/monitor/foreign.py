@@ -94,7 +94,7 @@ def start(config: Message, plan: int, context: Context, ends: Ends) -> Started:
             spec["linux"]["namespaces"].append({"type": "network", "path": path})
         _mount_root(given, context)
         _write_bundle(runtime, spec, context)
-        return _create(runtime, config, context, ends)
+        return _create(runtime, config, context, ends)._replace(nameserver=context.nameserver)
     finally:
         ends.close_child()
         if network >= 0:

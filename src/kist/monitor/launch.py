@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kist.kernel import cgroup, const, ns, pidfd, process, rtnetlink
-from kist.monitor import init, protocol
+from kist.monitor import init, nameserver, protocol
 from kist.monitor.operations import Context, Operation, decode
 from kist.monitor.protocol import Message
 
@@ -62,6 +62,7 @@ class Started(NamedTuple):
     pidfd: int
     start_time: int  # clock ticks since boot
     console: int  # master of the terminal, or -1
+    nameserver: tuple[int, int] = (-1, -1)  # its sockets for UDP and TCP
 
 
 class Failed(Exception):
@@ -122,7 +123,7 @@ def start(
         _execute(late, context)
         if before:  # init waits for it only then, and an unread message would break the wire
             ours.send(b"go")
-        console = _await_exec(ours, pid, station)
+        handed = _await_exec(ours, pid, station)
     except Exception as error:
         _kill(handle)
         failed = error if isinstance(error, Failed) else Failed(report("start", error))
@@ -133,7 +134,7 @@ def start(
         ends.close_child()
         if context.route is not None:
             context.route.close()
-    return Started(pid, handle, started_at, console)
+    return Started(pid, handle, started_at, *handed)
 
 
 def _split(operations: list[Operation]) -> tuple[list[Operation], list[Operation]]:
@@ -168,20 +169,24 @@ def report(operation: str, error: Exception) -> Message:
     return {"operation": operation, "errno": error.errno or 0, "message": words, "problem": ""}
 
 
-def _await_exec(sync: socket.socket, pid: int, station: Station | None) -> int:
-    """Reads what init says until its end closes, which execve(2) does. The terminal's master, or -1."""
-    console = -1
+def _await_exec(sync: socket.socket, pid: int, station: Station | None) -> tuple[int, tuple[int, int]]:
+    """Reads what init says until execve(2) closes its end. The terminal's master, the name server's sockets; or -1."""
+    console, servers = -1, (-1, -1)
     while True:
-        data, descriptors, _, _ = socket.recv_fds(sync, 1 << 16, 1)
-        if descriptors:
+        data, descriptors, _, _ = socket.recv_fds(sync, 1 << 16, 2)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        if data == nameserver.EVENT:
+            servers = descriptors[0], descriptors[1]
+        elif descriptors:
             console = descriptors[0]
-            os.set_inheritable(console, False)
         elif data.startswith(b"failed"):
-            if console >= 0:
-                os.close(console)
+            for descriptor in (console, *servers):
+                if descriptor >= 0:
+                    os.close(descriptor)
             raise Failed(parse_failure(data))
         elif not data or (station is not None and station(data, pid, sync)):
-            return console
+            return console, servers
 
 
 def parse_failure(data: bytes) -> Message:

@@ -219,6 +219,7 @@ class Monitor:
         rest = iter(descriptors)
         kept = {name: next(rest) for name in handed["handed"]}
         self.init_pidfd = kept.get("init", -1)
+        self._nameserver = [kept[name] for name in ("udp", "tcp") if name in kept]
         self._oom_watch = -1
         self._oom_kills = 0
         if self._config["runtime"]:
@@ -379,6 +380,7 @@ class Monitor:
             "close_clients": self._close_clients,
             "watch_oom": self._watch_oom,
             "checkpoint": self._checkpoint,
+            "nameserver": self._send_nameserver,
             "release": self._release,
         }
         command = commands.get(message["command"])
@@ -441,6 +443,7 @@ class Monitor:
         os.close(self.init_pidfd)
         self.init_pidfd = -1
         self._forget_oom()
+        self._close_nameserver()
         oom = self._state.get("oom", False) or cgroup.oom_kills(self.layout, self.cgroup) > 0
         if self._config["shares_pids"]:  # no namespace of its own that would take its other processes along
             cgroup.kill(self.layout, self.cgroup)
@@ -495,6 +498,11 @@ class Monitor:
         over = self._state["status"] in ("exited", "failed")
         gone = self._released or (self._state["status"] == "failed" and self._connection is None)
         return over and gone and not self.streams.has_clients and not self._execs and not self._dumper
+
+    def _close_nameserver(self) -> None:
+        """Sockets keep a network namespace, and its links on the host."""
+        while self._nameserver:
+            os.close(self._nameserver.pop())
 
     # --- commands ---
 
@@ -611,6 +619,9 @@ class Monitor:
         self.tell({"event": "dumped", **json.loads(data)})
         if self._ended_in_dump:
             self._exited()
+
+    def _send_nameserver(self, message: Message, descriptors: list[int]) -> None:
+        self.tell({"event": "nameserver"}, self._nameserver)
 
     def _release(self, message: Message, descriptors: list[int]) -> None:
         """kistd has recorded the end, with `code`. `removed`: and the container is gone: who waits for that is told."""

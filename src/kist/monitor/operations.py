@@ -39,6 +39,7 @@ class Context:
         self._directory: tuple[str, int] = ("", -1)
         self.mask = -1  # the empty file system over a masked directory, to be shown over the next
         self.preserved = 0  # descriptors from 3 on that are the program's
+        self.nameserver = (-1, -1)  # UDP and TCP, of a process without a wire
         self.listener = -1  # of a runtime command, where init waits to be let go
 
     def descriptors(self) -> list[int]:

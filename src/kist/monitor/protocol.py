@@ -5,8 +5,9 @@ so their order is the order of the frames.
 
 VERSION is in the monitor's greeting: the next kistd may be newer. 1: the greeting lists running execs as `{id: pid}`.
 2: the greeting brings a list of execs, running ones and the latest that ended, each with what kistd gave the monitor
-to keep for it; plans come as descriptors. 3: `attach` may hold a client's output back until `let_go`. kistd adopts
-monitors of every version in ADOPTABLE.
+to keep for it; plans come as descriptors. 3: `attach` may hold a client's output back until `let_go`. 4: `nameserver`
+asks for the sockets of the container's name server, UDP and TCP, which come with the event of that name, none where
+there is none. kistd adopts monitors of every version in ADOPTABLE.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import struct
 from collections import deque
 from typing import Any
 
-VERSION = 3
-ADOPTABLE = (1, 2, 3)
+VERSION = 4
+ADOPTABLE = (1, 2, 3, 4)
 HOLDS = 3  # the first version whose monitors hold output back
 _HEAD = struct.Struct(">IB")
 _LIMIT = 64 << 20

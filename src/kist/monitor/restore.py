@@ -102,7 +102,8 @@ def start(
             pid = int(file.read())
         os.unlink(asked["pid_file"])
         # It may have ended already; nobody but the monitor reaps it, so the pid is still its own.
-        return launch.Started(pid, os.pidfd_open(pid), pidfd.start_time(pid), -1), criu.pidfd
+        started = launch.Started(pid, os.pidfd_open(pid), pidfd.start_time(pid), -1, criu.nameserver)
+        return started, criu.pidfd
     except (OSError, ValueError) as error:
         raise _failed(str(error), criu.pidfd) from error
 

@@ -22,7 +22,7 @@ from kist.monitor.operations import Context
 from kist.monitor.protocol import Message
 
 # What the monitor goes on with, in the order in which it is handed over; -1 for what is not there travels as absence.
-HANDED = ("connection", "listener", "init", "log", "wake", "stdin", "stdout", "stderr", "console", "criu")
+HANDED = ("connection", "listener", "init", "log", "wake", "stdin", "stdout", "stderr", "console", "criu", "udp", "tcp")
 
 
 KEPT_SETTINGS = (
@@ -148,6 +148,7 @@ def _launch(
         raise
     kept["init"], kept["console"] = started.pidfd, started.console
     kept["stdin"], kept["stdout"], kept["stderr"] = ends.ours
+    kept["udp"], kept["tcp"] = started.nameserver
     return started
 
 

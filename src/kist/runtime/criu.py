@@ -16,6 +16,7 @@ from kist.kernel.cgroup import Layout
 from kist.model.errors import KistError
 from kist.monitor import operations as do
 from kist.monitor.dump import FACTS as FACTS
+from kist.monitor.nameserver import OpenNameserver
 from kist.monitor.restore import NETWORK, ROOT, BecomeCriu, MountStage
 from kist.runtime import plan
 from kist.runtime.launch import LaunchRequest
@@ -26,7 +27,7 @@ _OWN_MOUNTS = "cgroup2"  # made anew for a restore, because what it shows is the
 # Of what init does in an ordinary start: what is outside of the images.
 _LEFT_TO_US = (
     *(do.MakeCgroup, do.WriteControl, do.WriteControls, do.AllowDevices, do.MakeVeth, do.JoinCgroup, do.JoinNamespace),
-    *(do.Unshare, do.IsolateMounts, do.DisableIPv6, do.ConfigureLink, do.RaiseLoopback, do.JoinKeyring),
+    *(do.Unshare, do.IsolateMounts, do.DisableIPv6, do.ConfigureLink, do.RaiseLoopback, do.JoinKeyring, OpenNameserver),
 )
 
 

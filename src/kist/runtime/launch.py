@@ -50,6 +50,7 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     seccomp_program: bytes = b""
     seccomp_flags: int = 0
     loopback: bool = True  # a network namespace of its own, whose lo is to be raised
+    dns: bool = False  # a name server at 127.0.0.11: its sockets are made, and kept by the monitor (its `nameserver`)
     foreign: ForeignRuntime | None = None  # what starts it; None: this engine
     seccomp: Seccomp | None = None  # for that one, which compiles the filter itself
     keyring: str | None = None  # name of the session keyring: None for one from the id, "" for the caller's own

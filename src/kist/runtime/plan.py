@@ -17,6 +17,7 @@ from kist.kernel import caps, const, process
 from kist.kernel.cgroup import Layout
 from kist.model.network import Link
 from kist.monitor import operations as do
+from kist.monitor.nameserver import OpenNameserver
 from kist.runtime import cgroups, oci
 from kist.runtime.launch import ExecRequest, LaunchRequest
 
@@ -315,6 +316,8 @@ def network_steps(request: LaunchRequest) -> list[do.Operation]:
         found.append(do.ConfigureLink(link.name, list(link.addresses), gateways))
     if not request.links and request.loopback:
         found.append(do.RaiseLoopback())
+    if request.dns:
+        found.append(OpenNameserver())
     return found
 
 
