@@ -482,7 +482,7 @@ def start_under(engine: Kistd, version: int, tmp_path: Path, monkeypatch: pytest
     engine.start()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_monitor_of_a_version_before_is_adopted(
     own_engine: Kistd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:

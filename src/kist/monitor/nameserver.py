@@ -21,6 +21,9 @@ _PORT = struct.pack(">H", 53)
 _UDP, _TCP = 17, 6
 _MARKS = {_UDP: b"\xf5\x0a", _TCP: b"\xf6\x0a"}  # where the ports go: above those that bind(2) gives
 _BACKLOG = 64
+# As plain numbers, once: arithmetic with the socket module's flags is slow Python.
+_DATAGRAM = int(socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+_STREAM = int(socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 _FIRST, _SECOND = nft.REG32_00, nft.REG32_00 + 1
 
 
@@ -72,10 +75,10 @@ def open_here() -> tuple[socket.socket, socket.socket]:
     """(UDP, TCP) in the network namespace of this process, which has a loopback device that is up and no such server;
     CAP_NET_ADMIN is needed. Raises OSError.
     """
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    udp = socket.socket(socket.AF_INET, _DATAGRAM)
     try:
         udp.bind((ADDRESS, 0))
-        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        tcp = socket.socket(socket.AF_INET, _STREAM)
         try:
             tcp.bind((ADDRESS, 0))
             tcp.listen(_BACKLOG)
