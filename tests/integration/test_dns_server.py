@@ -413,6 +413,50 @@ def test_a_client_that_does_not_read_is_not_read_either(space: Namespace, monkey
 # --- load ---
 
 
+@pytest.mark.parametrize("tcp", [False, True])
+def test_after_a_batch_it_is_everybody_elses_turn(space: Namespace, monkeypatch: pytest.MonkeyPatch, tcp: bool) -> None:
+    monkeypatch.setattr(server.Pace, "pause", lambda pace, spent: 0.4)
+    query = dns.message.make_query("box", "A").to_wire()
+
+    async def by_udp() -> tuple[int, int]:
+        with space.socket() as client:
+            client.connect(world.WHERE)
+            for _ in range(100):
+                client.send(query)
+            await asyncio.sleep(0.2)
+            first = _waiting(client)
+            await asyncio.sleep(1.6)
+            return first, _waiting(client)
+
+    async def by_tcp() -> tuple[int, int]:
+        async with world.connected(space) as (reader, writer):
+            writer.write(framed(query) * 100)
+            await asyncio.sleep(0.2)
+            size = len(framed(query)) + 16
+            first = len(await reader.read(65536)) // size
+            return first, len(await asyncio.wait_for(reader.readexactly((100 - first) * size), 5)) // size
+
+    assert serve(space, Seen(mynet()), by_tcp if tcp else by_udp) == (32, 68)
+
+
+def _waiting(client: socket.socket) -> int:
+    found = 0
+    while True:
+        try:
+            client.recv(512)
+        except BlockingIOError:
+            return found
+        found += 1
+
+
+def test_who_has_more_to_do_than_fits_gets_half_of_the_time_with_all_others_like_it() -> None:
+    pace = server.Pace()
+    assert pace.pause(0.5) == pytest.approx(0.5, abs=0.05)
+    assert pace.pause(0.25) == pytest.approx(0.75, abs=0.05)
+    time.sleep(0.1)
+    assert pace.pause(0.1) == pytest.approx(0.75, abs=0.05)
+
+
 def flood(space: Namespace) -> threading.Thread:
     """Asks as fast as it can for two seconds, in a process of its own; nobody reads the answers."""
     script = (

@@ -44,10 +44,18 @@ def test_binds_and_the_groups_mount_come_from_outside_and_nothing_else() -> None
 
 def test_a_restore_does_what_a_start_does_around_the_images() -> None:
     host = HostConfig(network_mode="bridge", sysctls={"net.core.somaxconn": "9", "kernel.sem": "1"})
-    config, steps = restore(asked(host), "172.17.0.2")
+    config, steps = restore(msgspec.structs.replace(asked(host), dns=True), "172.17.0.2")
     assert config["clone_flags"] == const.CLONE_NEWNS | const.CLONE_NEWNET
     kinds = [type(one).__name__ for one in steps]
-    for kind in ("MakeCgroup", "MakeVeth", "JoinCgroup", "Unshare", "ConfigureLink", "ParentDeathSignal"):
+    for kind in (
+        "MakeCgroup",
+        "MakeVeth",
+        "JoinCgroup",
+        "Unshare",
+        "ConfigureLink",
+        "OpenNameserver",
+        "ParentDeathSignal",
+    ):
         assert kinds.count(kind) == 1, kind
     for kind in ("PivotRoot", "MakeDevice", "MaskPath", "ReadonlyPath", "SetHostname", "BecomeUser", "Execute"):
         assert kind not in kinds, kind

@@ -76,6 +76,14 @@ def test_the_order_of_a_start() -> None:
     )
 
 
+def test_a_name_server_is_opened_when_the_network_is_there_and_only_when_it_is_asked_for() -> None:
+    asked = msgspec.structs.replace(request(spec_of()), dns=True)
+    found = [type(one).__name__ for one in plan.init_operations(asked, HYBRID)]
+    assert found.index("OpenNameserver") == found.index("RaiseLoopback") + 1
+    assert found.index("OpenNameserver") < found.index("SetCapabilities")
+    assert "OpenNameserver" not in names(spec_of())
+
+
 def test_a_plan_survives_its_journey() -> None:
     operations = plan.init_operations(request(spec_of()), HYBRID)
     assert [one.describe() for one in do.decode(json.loads(json.dumps(do.encode(list(operations)))))] == [
