@@ -112,10 +112,10 @@ class Box:
                 os.close(descriptor)
         self.events.put_nowait(event)
 
-    async def serve(self) -> int:
+    async def serve(self, **options: bool) -> int:
         """Asks the monitor for the sockets, as kistd does when it has heard that the container runs; how many came."""
         assert self.handle is not None
-        self.handle.send({"command": "nameserver"})
+        self.handle.send({"command": "nameserver", **options})
         while (await asyncio.wait_for(self.events.get(), 10))["event"] != "nameserver":
             continue
         if self.nameserver:
@@ -243,6 +243,32 @@ def test_a_container_that_did_not_ask_has_none(engine: Kistd, rootfs: Path, tmp_
     count, listening = run(tmp_path, rootfs, work)
     assert count == 0
     assert "127.0.0.11" not in listening
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_container_that_runs_gets_one_later(engine: Kistd, rootfs: Path, tmp_path: Path, mapped: bool) -> None:
+    """As when it is connected to a network that has names. Once it is there, the same sockets come again."""
+
+    async def work(box: Box) -> None:
+        await box.start("/bin/sh", "-c", LOOP, mapped=mapped, dns=False)
+        assert await box.serve() == 0
+        assert await box.serve(open=True) == 2
+        await box.said("Address: 172.18.0.2")
+        before = {os.fstat(descriptor).st_ino for descriptor in box.nameserver}
+        assert await box.serve(open=True) == 2
+        assert {os.fstat(descriptor).st_ino for descriptor in box.nameserver} == before
+
+    run(tmp_path, rootfs, work)
+
+
+def test_what_has_ended_gets_none(engine: Kistd, rootfs: Path, tmp_path: Path) -> None:
+    async def work(box: Box) -> int:
+        await box.start("/bin/sh", "-c", "exit 0", dns=False)
+        while (await asyncio.wait_for(box.events.get(), 10))["event"] != "exited":
+            continue
+        return await box.serve(open=True)
+
+    assert run(tmp_path, rootfs, work) == 0
 
 
 def test_the_namespace_goes_with_the_container(engine: Kistd, rootfs: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from collections import deque
 from kist.kernel import cgroup
 from kist.kernel.process import raise_descriptor_limit, set_name
 from kist.logs.writer import JsonFileWriter, NullWriter
-from kist.monitor import dump, foreign, launch, starter
+from kist.monitor import dump, foreign, launch, nameserver, starter
 from kist.monitor.loop import EXCEPTION, READ, Loop
 from kist.monitor.pace import Pace
 from kist.monitor.protocol import LOST, VERSION, Closed, Message, Receiver, send
@@ -621,7 +621,14 @@ class Monitor:
             self._exited()
 
     def _send_nameserver(self, message: Message, descriptors: list[int]) -> None:
-        self.tell({"event": "nameserver"}, self._nameserver)
+        """`open`: of a container that was started without one, and is in a network now that wants it."""
+        failure = ""
+        if message.get("open") and not self._nameserver and self.init_pidfd >= 0:
+            try:
+                self._nameserver = nameserver.open_in(self.init_pidfd)
+            except OSError as error:
+                failure = str(error)
+        self.tell({"event": "nameserver", "failure": failure}, self._nameserver)
 
     def _release(self, message: Message, descriptors: list[int]) -> None:
         """kistd has recorded the end, with `code`. `removed`: and the container is gone: who waits for that is told."""

@@ -7,11 +7,14 @@ is asked while no kistd answers waits in the kernel. The rules go with the names
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import NamedTuple
 
+from kist.kernel import const, ns
 from kist.kernel import nftables as nft
+from kist.monitor import protocol
 from kist.monitor.operations import OPERATIONS, Context
 
 ADDRESS = "127.0.0.11"
@@ -37,21 +40,21 @@ def _ruleset() -> list[nft.Request]:
         nft.new_base_chain(TABLE, "output", "nat", "output", -100),
         nft.new_base_chain(TABLE, "postrouting", "nat", "postrouting", 100),
     ]
-    for protocol, port in _MARKS.items():
-        inward = [*_packet(16, address, protocol, 2, _PORT), nft.load(address, _FIRST), nft.load(port, _SECOND),
+    for transport, port in _MARKS.items():
+        inward = [*_packet(16, address, transport, 2, _PORT), nft.load(address, _FIRST), nft.load(port, _SECOND),
                   nft.destination_nat(_FIRST, _SECOND)]  # fmt: skip
-        outward = [*_packet(12, address, protocol, 0, port), nft.load(_PORT, _FIRST), nft.source_nat_port(_FIRST)]
+        outward = [*_packet(12, address, transport, 0, port), nft.load(_PORT, _FIRST), nft.source_nat_port(_FIRST)]
         requests += [nft.new_rule(TABLE, "output", inward), nft.new_rule(TABLE, "postrouting", outward)]
     return requests
 
 
-def _packet(where: int, address: bytes, protocol: int, offset: int, port: bytes) -> list[bytes]:
+def _packet(where: int, address: bytes, transport: int, offset: int, port: bytes) -> list[bytes]:
     """Address at this offset of the IPv4 header, protocol, port at that of the next."""
     return [
         nft.payload(nft.NFT_PAYLOAD_NETWORK_HEADER, where, 4),
         nft.compare(address),
         nft.meta(nft.NFT_META_L4PROTO),
-        nft.compare(bytes([protocol])),
+        nft.compare(bytes([transport])),
         nft.payload(nft.NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2),
         nft.compare(port),
     ]
@@ -91,6 +94,36 @@ def open_here() -> tuple[socket.socket, socket.socket]:
         udp.close()
         raise
     return udp, tcp
+
+
+def open_in(init: int) -> list[int]:
+    """The same where a process is, by its pidfd: for a container that runs without. Raises OSError.
+
+    A fork does it, so that the monitor neither leaves its namespace nor has in memory what it takes.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, protocol.SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ns.setns(init, const.CLONE_NEWNET)
+            udp, tcp = open_here()
+            socket.send_fds(theirs, [EVENT], [udp.fileno(), tcp.fileno()])
+        except OSError as error:
+            theirs.send(f"{error.errno or 0} {error}".encode())
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        data, descriptors, _, _ = socket.recv_fds(ours, 1 << 12, 2)
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+    if not descriptors:
+        number, _, words = data.decode().partition(" ")
+        raise OSError(int(number or 0), words or "the helper was killed")
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return descriptors
 
 
 class OpenNameserver(NamedTuple):

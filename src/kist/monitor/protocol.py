@@ -7,7 +7,8 @@ VERSION is in the monitor's greeting: the next kistd may be newer. 1: the greeti
 2: the greeting brings a list of execs, running ones and the latest that ended, each with what kistd gave the monitor
 to keep for it; plans come as descriptors. 3: `attach` may hold a client's output back until `let_go`. 4: `nameserver`
 asks for the sockets of the container's name server, UDP and TCP, which come with the event of that name, none where
-there is none. kistd adopts monitors of every version in ADOPTABLE.
+there is none; with `open` they are made for a container that runs without, and `failure` is why they could not.
+kistd adopts monitors of every version in ADOPTABLE.
 """
 
 from __future__ import annotations
