@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kist.network.dns import message
-from kist.network.dns.names import Attachment, NetworkNames
+from kist.network.dns.names import Attachment, NetworkNames, endpoint_names
 from kist.network.dns.resolver import Resolver, address_of, find
 
 
@@ -158,6 +158,13 @@ def test_who_goes_is_forgotten_and_who_is_renamed_has_the_new_name_only(network:
     network.remove("e2")
     network.remove("e3")
     assert (network._endpoints, network._by_name, network._by_address) == ({}, {}, {})
+
+
+def test_a_container_has_the_names_that_docker_gives_it() -> None:
+    long = "0123456789abcdef" * 4
+    assert endpoint_names("box", ["web", "box"], long, "0123456789ab") == ("box", "web", "0123456789ab")
+    assert endpoint_names("box", [], long, "host") == ("box", "0123456789ab", "host")
+    assert endpoint_names("", ["web"], long, "") == ("web", "0123456789ab")
 
 
 def test_one_address_of_two_endpoints_is_told_once(network: NetworkNames) -> None:

@@ -20,6 +20,13 @@ class Found(NamedTuple):
     v6: list[bytes]
 
 
+def endpoint_names(container: str, aliases: Iterable[str], container_id: str, hostname: str) -> tuple[str, ...]:
+    """What a container is called in a network (DNSNames of its endpoint), the first in answer to PTR: its name, its
+    aliases there, its short id, its host name; each once, without what is empty.
+    """
+    return tuple(dict.fromkeys(one for one in (container, *aliases, container_id[:12], hostname) if one))
+
+
 class NetworkNames:
     """One network: its endpoints' names and addresses. `name` is the network's own, under which they are known too."""
 
@@ -33,8 +40,7 @@ class NetworkNames:
     def add(self, endpoint: str, names: Sequence[str], addresses: Iterable[str]) -> None:
         """An endpoint that is there from now on, in place of what this one was before (a rename).
 
-        `names`, of which the first is what its addresses are called in answer to PTR: in Docker the container's
-        name, its aliases in this network, its short id, its host name. `addresses` without prefix length, "" is none.
+        `names` are those of `endpoint_names`. `addresses` are without prefix length, "" is none.
         """
         self.remove(endpoint)
         packed = tuple(ipaddress.ip_address(one).packed for one in addresses if one)
