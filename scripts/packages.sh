@@ -6,10 +6,10 @@ wanted=""
 need() { command -v "$1" >/dev/null 2>&1 || wanted="$wanted $2"; }
 if [ "${1:-}" = vm ]; then
     need qemu-system-x86_64 qemu-system-x86
-    need busybox busybox-static
     need cpio cpio
     need mke2fs e2fsprogs
 fi
+need busybox busybox-static
 need docker docker.io
 need dockerd docker.io
 need nft nftables

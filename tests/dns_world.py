@@ -17,7 +17,7 @@ import dns.rrset
 from kist.kernel import const, netns, ns
 from kist.kernel.rtnetlink import RouteSocket
 from kist.monitor import nameserver
-from kist.network.dns.names import Attachment, NetworkNames
+from kist.network.dns.names import Attachment, NetworkNames, View
 from kist.network.dns.service import Nameservers
 from kist.network.dns.upstream import Server
 
@@ -68,7 +68,7 @@ class Namespace:
         os.close(descriptor)
         self.udp, self.tcp = made[0]
 
-    def serve(self, servers: Nameservers, view: Seen, *upstream: Server, ndots_set: bool = False) -> None:
+    def serve(self, servers: Nameservers, view: View, *upstream: Server, ndots_set: bool = False) -> None:
         """As kistd does with the copies that a monitor has sent."""
         copies = os.dup(self.udp.fileno()), os.dup(self.tcp.fileno())
         servers.serve("box", copies, view, upstream, ndots_set=ndots_set)
@@ -166,17 +166,18 @@ def tells(text: str, code: int = 0) -> Callable[[bytes], bytes]:
 class Upstream:
     """A name server on the loop of the test; it keeps what it was asked, and by whom."""
 
-    def __init__(self, behaviour: Behaviour, beside: socket.socket | None = None) -> None:
+    def __init__(self, behaviour: Behaviour, beside: socket.socket | None = None, port: int = 0) -> None:
         self.behaviour = behaviour
         self.asked: list[tuple[bytes, tuple[str, int]]] = []
         self.by_tcp: list[bytes] = []
-        self._beside = beside
+        self._beside, self._port = beside, port
         self.server: Server
 
     async def __aenter__(self) -> Upstream:
         self._udp, tcp = (self._socket(kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
-        self._udp.bind(("127.0.0.1", 0))
+        self._udp.bind(("127.0.0.1", self._port))
         where = self._udp.getsockname()
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tcp.bind(where)
         self.server = Server(where[0], self._beside is None, where[1])
         asyncio.get_running_loop().add_reader(self._udp.fileno(), self._read)

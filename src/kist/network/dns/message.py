@@ -21,6 +21,7 @@ MINIMUM = 512  # bytes that every client takes by UDP
 MAXIMUM = 0xFFFF
 READ = 4096  # bytes that are read of a query by UDP
 _QR, _OPCODE, _TC, _RD, _RA, _CD = 0x8000, 0x7800, 0x0200, 0x0100, 0x0080, 0x0010
+_ECHOED = 0x03B0  # TC, RD, RA, AD, CD: what says that a query is none leaves these as they were, as dockerd does
 _DO = 0x8000  # of the flags in an OPT record
 _HEADER = struct.Struct(">HHHHHH")
 _FIXED = struct.Struct(">HHIH")  # of a record behind its name
@@ -54,7 +55,7 @@ def parse(data: bytes) -> Query:
     if flags & _QR:
         raise Malformed
     if flags & _OPCODE:
-        raise Malformed(_HEADER.pack(number, _QR | flags & _OPCODE | NOTIMP, 0, 0, 0, 0))
+        raise Malformed(_HEADER.pack(number, _QR | flags & (_OPCODE | _ECHOED) | NOTIMP, 0, 0, 0, 0))
     try:
         if questions != 1 or any(count > most for count, most in zip(others, _MOST, strict=True)):
             raise ValueError("counts")
@@ -63,7 +64,7 @@ def parse(data: bytes) -> Query:
         end += 4
         size, edns = _options(data, end, sum(others))
     except (ValueError, IndexError, struct.error) as error:
-        raise Malformed(_HEADER.pack(number, _QR | FORMERR, 0, 0, 0, 0)) from error
+        raise Malformed(_HEADER.pack(number, _QR | flags & _ECHOED | FORMERR, 0, 0, 0, 0)) from error
     name = b".".join(labels).decode("utf-8", "surrogateescape").lower()
     return Query(number, flags, name, kind, family, data[_HEADER.size : end], size, edns)
 
