@@ -166,16 +166,19 @@ def tells(text: str, code: int = 0) -> Callable[[bytes], bytes]:
 class Upstream:
     """A name server on the loop of the test; it keeps what it was asked, and by whom."""
 
-    def __init__(self, behaviour: Behaviour, beside: socket.socket | None = None, port: int = 0) -> None:
+    def __init__(
+        self, behaviour: Behaviour, beside: socket.socket | None = None, port: int = 0, address: str = "127.0.0.1"
+    ) -> None:
         self.behaviour = behaviour
         self.asked: list[tuple[bytes, tuple[str, int]]] = []
         self.by_tcp: list[bytes] = []
-        self._beside, self._port = beside, port
+        self._beside, self._where = beside, (address, port)
+        self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.server: Server
 
     async def __aenter__(self) -> Upstream:
         self._udp, tcp = (self._socket(kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
-        self._udp.bind(("127.0.0.1", self._port))
+        self._udp.bind(self._where)
         where = self._udp.getsockname()
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tcp.bind(where)
@@ -186,8 +189,8 @@ class Upstream:
 
     def _socket(self, kind: socket.SocketKind) -> socket.socket:
         if self._beside is not None:
-            return netns.socket_beside(self._beside, socket.AF_INET, kind)
-        made = socket.socket(socket.AF_INET, kind)
+            return netns.socket_beside(self._beside, self._family, kind)
+        made = socket.socket(self._family, kind)
         made.setblocking(False)
         return made
 

@@ -149,6 +149,20 @@ def test_questions_upstream_have_ids_and_ports_of_their_own(space: Namespace) ->
     assert len(up.by_tcp) == 1
 
 
+def test_servers_have_ipv6_addresses_too(space: Namespace) -> None:
+    async def go() -> list[list[str]]:
+        async with Upstream(tells("9.9.9.9"), address="::1") as up:
+            nameservers = Nameservers()
+            space.serve(nameservers, Seen(), Server("fe80::1%nosuch", True), up.server)
+            try:
+                return [addresses(await ask(space, "example.com", tcp=tcp)) for tcp in (False, True)]
+            finally:
+                nameservers.close()
+
+    assert Server("fe80::1%lo", True).where == ("fe80::1", 53, 0, socket.if_nametoindex("lo"))
+    assert asyncio.run(go()) == [["9.9.9.9"]] * 2
+
+
 def test_what_is_known_is_not_told_upstream(space: Namespace) -> None:
     async def work(up: Upstream) -> int:
         for name, kind in (("box", "A"), ("other", "AAAA"), ("box", "TXT"), ("web.mynet", "HTTPS"), ("box", "MX")):
