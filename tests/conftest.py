@@ -23,6 +23,7 @@ from kist.daemon.purge import purge
 from kist.kernel import cgroup
 from kist.kernel.nftables import Firewall
 from kist.kernel.rtnetlink import RouteSocket
+from kist.network.firewall import SETS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -266,13 +267,14 @@ def footprint(engine: Kistd) -> dict[str, Any]:
     pid = engine.process.pid
     with Firewall() as firewall:
         table = f"kist_{engine.id}"
-        elements = [*firewall.elements(table, "published"), *firewall.elements(table, "published_at")]
+        names = [kind.name for version in (4, 6) for kind in SETS[version].all()]
+        elements = [element for name in ("bridges", *names) for element in firewall.elements(table, name)]
     return {
         "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
         "cgroups": sorted(
             child for root in cgroup.detect().directories(f"kist/{engine.id}") for child in _directories(root)
         ),
-        "links": sorted(name for name in links() if name.startswith("veth")),
+        "links": sorted(name for name in links() if name.startswith(("veth", "br-"))),
         "nftables": elements,
         "monitors": _monitors(engine),
         "containers": [

@@ -8,6 +8,7 @@ import msgspec
 
 from kist.container import joining
 from kist.container.engine import Engine
+from kist.container.launching import rewrite_resolv_conf
 from kist.container.machine import Machine
 from kist.container.threads import in_thread
 from kist.container.validate import check_endpoint
@@ -90,6 +91,10 @@ class Connecting:
             if isinstance(error, OSError):
                 raise KistError(f"cannot connect container {record.name} to network {network.name}: {error}") from error
             raise
+        engine.naming.add([endpoint])
+        if endpoint.names and not engine.naming.serves(machine):
+            engine.naming.ask(machine, fresh=True)
+            rewrite_resolv_conf(engine, machine, before)
         await self._settle_ports(machine, before.endpoints)
 
     async def disconnect(self, container: str, network: str, *, force: bool) -> None:
@@ -130,6 +135,7 @@ class Connecting:
         asked = {name: settings for name, settings in machine.record.networks.items() if name != network.name}
         self._engine.index.save(machine, _replace(machine.record, endpoints=left, networks=asked))
         self._engine.networks.detach(endpoint)
+        self._engine.naming.remove([endpoint])
         gateways = joining.gateways(machine.record)
         pid = machine.state.pid
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -15,12 +15,14 @@ from kist.container.growth import Growth
 from kist.container.index import Index
 from kist.container.logging import ships
 from kist.container.machine import Machine
+from kist.container.naming import Naming
 from kist.container.shipping import Shipping
 from kist.container.validate import HostLimits
 from kist.image.service import ImageService
 from kist.kernel import cgroup
 from kist.kernel.cgroup import Layout
-from kist.model.network import Network
+from kist.model.container import ContainerRecord
+from kist.model.network import Endpoint, Network
 from kist.network.service import NetworkService
 from kist.runtime.launch import ForeignRuntime
 from kist.runtime.spec import Host
@@ -88,6 +90,7 @@ class Engine:
         self._systemd = os.path.isdir("/run/systemd/system")  # sd_booted(3)
         self.cdi = cdi
         self.runtimes = runtimes
+        self.naming = Naming(defaults)
         self.growth = Growth()  # of logs
         self.turn = asyncio.Lock()  # of those who read logs: one piece at a time, and everybody else between two
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,10 +131,10 @@ class Engine:
             {**(config.labels or {}), "image": machine.record.image, "name": machine.name, **attributes},
         )
 
-    def emit_surroundings(self, machine: Machine, *, begin: bool) -> None:
-        """Events of the network and the volumes of a container that starts or has ended."""
+    def emit_surroundings(self, machine: Machine, endpoints: Iterable[Endpoint], *, begin: bool) -> None:
+        """Events of networks and volumes of a container that starts or has ended, which has or had these endpoints."""
         record = machine.record
-        for network in self._joined(machine):
+        for network in self._joined(record, endpoints):
             attributes = {"container": machine.id, "name": network.name, "type": network.driver}
             self.events.emit("network", "connect" if begin else "disconnect", network.id, attributes)
         for point in record.mounts:
@@ -142,14 +145,11 @@ class Engine:
                     attributes["read/write"] = str(point.rw).lower()
                 self.events.emit("volume", "mount" if begin else "unmount", point.name, attributes)
 
-    def _joined(self, machine: Machine) -> list[Network]:
-        record = machine.record
+    def _joined(self, record: ContainerRecord, endpoints: Iterable[Endpoint]) -> list[Network]:
         mode = record.host_config.network_mode
-        if mode.startswith("container:") or record.config.network_disabled:
-            return []
-        if not record.endpoints:
-            return [self.networks.get(mode)] if mode in ("host", "none") else []
-        return [self.networks.get(endpoint.network_id) for endpoint in record.endpoints]
+        if mode in ("host", "none") and not record.config.network_disabled:
+            return [self.networks.get(mode)]
+        return [self.networks.get(endpoint.network_id) for endpoint in endpoints]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task the engine owns and awaits in `quiesce`."""

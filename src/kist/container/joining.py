@@ -14,6 +14,7 @@ from kist.model.container import ContainerRecord
 from kist.model.errors import KistError
 from kist.model.network import Endpoint, Link, Network
 from kist.network import options as driver_options
+from kist.network.dns.names import endpoint_names
 
 _PREDEFINED = ("bridge", "host", "none")
 Joined = tuple[tuple[Endpoint, ...], tuple[Link, ...]]
@@ -69,8 +70,23 @@ def names_of(record: ContainerRecord, network: Network, settings: EndpointSettin
     """By which the others of a user-defined network find it; the first is told for its address."""
     if network.name in _PREDEFINED:
         return ()
-    names = [record.name, *(settings.aliases or ()), record.id[:12], record.config.hostname]
-    return tuple(dict.fromkeys(filter(None, names)))
+    return endpoint_names(record.name, settings.aliases or (), record.id, record.config.hostname)
+
+
+def with_names(engine: Engine, record: ContainerRecord) -> ContainerRecord:
+    """With the names of its endpoints as the container is called now."""
+    endpoints = tuple(
+        msgspec.structs.replace(
+            endpoint,
+            names=names_of(record, engine.networks.get(endpoint.network_id), _asked(record, endpoint.network)),
+        )
+        for endpoint in record.endpoints
+    )
+    return msgspec.structs.replace(record, endpoints=endpoints)
+
+
+def _asked(record: ContainerRecord, network: str) -> EndpointSettings:
+    return record.networks.get(network, EndpointSettings())
 
 
 def priority(record: ContainerRecord, endpoint: Endpoint) -> tuple[int, str]:

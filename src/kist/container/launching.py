@@ -14,6 +14,8 @@ from kist.container.engine import Engine
 from kist.container.joining import check_exists, join, way_out
 from kist.container.logging import log_setup
 from kist.container.machine import Machine
+from kist.container.naming import has_names, host_file, own_file
+from kist.model.container import ContainerRecord
 from kist.model.errors import Conflict, InvalidParameter, KistError
 from kist.model.network import Endpoint, PublishedPort
 from kist.network import files as texts
@@ -77,6 +79,7 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
             seccomp_flags=flags,
             foreign=runtime,
             seccomp=None if runtime is None else _foreign_filter(engine, machine),
+            dns=has_names(endpoints),
             loopback=asked.network_mode != "host" and not joined.network,
         )
     except BaseException:
@@ -187,17 +190,11 @@ def _write_files(
         shares = asked.network_mode == "host"
         gateway = defaults.host_gateway or (engine.networks.get("bridge").gateway if _has_bridge(engine) else "")
         content = {
-            "resolv.conf": texts.resolv_conf(
-                _host_file("/etc/resolv.conf"),
-                asked.dns or defaults.dns,
-                asked.dns_search or defaults.dns_search,
-                asked.dns_options or defaults.dns_options,
-                keep_local=shares,
-            ),
+            "resolv.conf": resolv_conf(engine, record, endpoints),
             "hostname": f"{record.config.hostname}\n",
         }
         if shares and not asked.extra_hosts:
-            content["hosts"] = _host_file("/etc/hosts")
+            content["hosts"] = host_file("/etc/hosts")
         else:
             addresses = [one for endpoint in endpoints for one in (endpoint.address, endpoint.address6) if one]
             content["hosts"] = texts.hosts(
@@ -211,6 +208,32 @@ def _write_files(
         for name, text in content.items():
             _write(f"{directory}/{name}", text)
     return files_of(engine, machine)
+
+
+def resolv_conf(engine: Engine, record: ContainerRecord, endpoints: tuple[Endpoint, ...]) -> str:
+    """The container's resolv.conf(5). Raises InvalidParameter for a name server that is no address."""
+    if has_names(endpoints):
+        return own_file(record, engine.defaults).text
+    asked, defaults = record.host_config, engine.defaults
+    return texts.resolv_conf(
+        host_file("/etc/resolv.conf"),
+        asked.dns or defaults.dns,
+        asked.dns_search or defaults.dns_search,
+        asked.dns_options or defaults.dns_options,
+        keep_local=asked.network_mode == "host",
+    )
+
+
+def rewrite_resolv_conf(engine: Engine, machine: Machine, before: ContainerRecord) -> None:
+    """After a change of networks, unless somebody has written to the file meanwhile."""
+    path = f"{engine.directory(machine.id)}/resolv.conf"
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            untouched = file.read() == resolv_conf(engine, before, before.endpoints)
+        if untouched:  # in place, as it is mounted in the container
+            _write(path, resolv_conf(engine, machine.record, machine.record.endpoints))
+    except OSError as error:
+        log.warning("cannot tell container %s of its name server: %s", machine.id, error)
 
 
 def files_of(engine: Engine, machine: Machine) -> dict[str, str]:
@@ -257,15 +280,6 @@ def _edit_hosts(engine: Engine, machine: Machine, change: Callable[[str], str]) 
 
 def _has_bridge(engine: Engine) -> bool:
     return any(network.name == "bridge" for network in engine.networks.all())
-
-
-def _host_file(path: str) -> str:
-    """A file of the host as it is; "" where the host has none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
 
 
 def _write(path: str, text: str) -> None:

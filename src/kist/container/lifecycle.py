@@ -112,6 +112,7 @@ class Lifecycle:
                 machine.record, endpoints=endpoints, ports=ports, networks=networks
             )
             engine.index.save(machine, machine.record)
+            engine.naming.add(endpoints)
             if launch.foreign is not None:
                 start = foreign.launch(launch, engine.layout)
             elif restore is not None:
@@ -141,7 +142,8 @@ class Lifecycle:
             self._failed(machine, told.message, code)
             raise told from failure
         tell_parents(engine, machine)
-        engine.emit_surroundings(machine, begin=True)
+        engine.naming.ask(machine)
+        engine.emit_surroundings(machine, endpoints, begin=True)
         engine.emit(machine, "start")
 
     @staticmethod
@@ -208,6 +210,8 @@ class Lifecycle:
         elif kind == "waiters":
             self._take_waiters(machine, [WaitClient(descriptor, True) for descriptor in descriptors])
             descriptors = []
+        elif kind == "nameserver":
+            self._engine.naming.heard(machine, event, descriptors)
         elif kind == "dumped":
             machine.settle_dump(event["failure"])
         elif kind == "unknown_command" and event["command"] == "checkpoint":
@@ -281,6 +285,7 @@ class Lifecycle:
             )
         machine.ended.clear()
         self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state, has_been_started=True))
+        self._engine.naming.ask(machine)
         if greeting.get("oom") and not state.oom_killed:
             self._on_oom(machine)
         self._engine.changed(machine)
@@ -317,6 +322,7 @@ class Lifecycle:
             health=health.ended(machine.state.health),
         )
         machine.close_pidfd()
+        endpoints = machine.record.endpoints
         release_network(self._engine, machine)
         record = msgspec.structs.replace(
             machine.record, state=state, has_been_started=True, restart_count=machine.record.restart_count + again
@@ -332,7 +338,7 @@ class Lifecycle:
         answer_pending(machine)
         if event.get("oom") and not told:
             self._engine.emit(machine, "oom")
-        self._engine.emit_surroundings(machine, begin=False)
+        self._engine.emit_surroundings(machine, endpoints, begin=False)
         self._engine.emit(machine, "die", exitCode=str(state.exit_code), execDuration=str(_duration(state)))
         if again:
             self.restarts.schedule(machine, _duration(state))

@@ -39,6 +39,8 @@ class Recovery:
         self._engine.networks.restore(
             (machine.id, machine.record.endpoints, machine.record.ports) for machine in machines
         )
+        for machine in machines:
+            self._engine.naming.add(machine.record.endpoints)
         await asyncio.gather(*(self._recover(machine) for machine in machines))
         await self._release_strays({machine.id for machine in self._engine.index.all()})
         self._remove_strays({machine.id for machine in self._engine.index.all()})

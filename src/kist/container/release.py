@@ -14,7 +14,9 @@ from kist.runtime.supervisor import WaitClient
 
 
 def release_network(engine: Engine, machine: Machine) -> None:
-    """Addresses and ports are free; the record in memory says so."""
+    """Addresses, ports and names are free; the record in memory says so."""
+    engine.naming.stop(machine)
+    engine.naming.remove(machine.record.endpoints)
     for endpoint in machine.record.endpoints:
         engine.networks.detach(endpoint)
     if machine.record.ports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kist.container import joining
 from kist.container.engine import Engine
 from kist.container.launching import forget_link
 from kist.container.machine import Machine
@@ -17,7 +18,9 @@ def rename(engine: Engine, machine: Machine, name: str) -> None:
         raise InvalidParameter("Renaming a container with the same name as its current name")
     try:
         check_name(f"/{bare}")
-        engine.index.rename(machine, msgspec.structs.replace(machine.record, name=bare))
+        renamed = msgspec.structs.replace(machine.record, name=bare)
+        engine.index.rename(machine, joining.with_names(engine, renamed))
+        engine.naming.add(machine.record.endpoints)
     except (InvalidParameter, Conflict) as error:
         raise type(error)(f"Error when allocating new name: {error.message}") from error
     engine.emit(machine, "rename", oldName=f"/{old}")

@@ -295,6 +295,7 @@ class Daemon:
         if not any(machine.state.alive for machine in self.engine.index.all()):
             self.engine.networks.close_openings()
         self.engine.networks.close()
+        self.engine.naming.close()
         self.engine.index.flush()
         await self._late_sync.close()
         self._database.close()

@@ -78,24 +78,6 @@ def new_chain(table: str, name: str, family: int = socket.AF_INET) -> Request:
     return _message(NFT_MSG_NEWCHAIN, netlink.NLM_F_CREATE, family, _name(1, table) + _name(3, name))
 
 
-def new_map(table: str, name: str, number: int, key: tuple[int, int], data: tuple[int, int]) -> Request:
-    """`key` and `data` are (type, bytes)."""
-    body = _name(1, table) + _name(2, name) + attribute(3, _be32(NFT_SET_MAP))
-    body += attribute(4, _be32(key[0])) + attribute(5, _be32(key[1]))
-    body += attribute(6, _be32(data[0])) + attribute(7, _be32(data[1])) + attribute(10, _be32(number))
-    return _message(NFT_MSG_NEWSET, netlink.NLM_F_CREATE, socket.AF_INET, body)
-
-
-def _elements(table: str, name: str, pairs: Sequence[tuple[bytes, bytes]], with_data: bool) -> bytes:
-    listed = b""
-    for key, data in pairs:
-        one = nested(1, attribute(1, key))
-        if with_data:
-            one += nested(2, attribute(1, data))
-        listed += nested(1, one)
-    return _name(1, table) + _name(2, name) + nested(3, listed)
-
-
 class SetType(NamedTuple):
     """A set or map of a table of both families. `key` are (type, bytes) of its parts, `data` of a map's values;
     `verdicts`: the values are verdicts. `ranges`: an element is everything from its key to another one.
@@ -183,15 +165,6 @@ def change_ranges(table: str, name: str, ranges: Sequence[tuple[bytes, bytes]], 
     kind = NFT_MSG_NEWSETELEM if add else NFT_MSG_DELSETELEM
     flags = netlink.NLM_F_CREATE if add else 0
     return _message(kind, flags, NFPROTO_INET, _name(1, table) + _name(2, name) + nested(3, listed))
-
-
-def add_elements(table: str, name: str, pairs: Sequence[tuple[bytes, bytes]]) -> Request:
-    body = _elements(table, name, pairs, with_data=True)
-    return _message(NFT_MSG_NEWSETELEM, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, socket.AF_INET, body)
-
-
-def delete_elements(table: str, name: str, pairs: Sequence[tuple[bytes, bytes]]) -> Request:
-    return _message(NFT_MSG_DELSETELEM, 0, socket.AF_INET, _elements(table, name, pairs, with_data=False))
 
 
 def new_rule(
@@ -384,9 +357,9 @@ class Firewall:
             )
         return found
 
-    def elements(self, table: str, name: str) -> list[bytes]:
-        """The keys of a map. Raises OSError ENOENT when there is no such map."""
-        body = struct.pack(">BBH", socket.AF_INET, 0, 0) + _name(1, table) + _name(2, name)
+    def elements(self, table: str, name: str, family: int = NFPROTO_INET) -> list[bytes]:
+        """The keys of a set or map. Raises OSError ENOENT when there is none of that name."""
+        body = struct.pack(">BBH", family, 0, 0) + _name(1, table) + _name(2, name)
         found = []
         for answer in self._socket.dump(_SUBSYS << 8 | NFT_MSG_GETSETELEM, body):
             listed = attributes(answer[4:]).get(3, b"")

@@ -24,6 +24,7 @@ from typing import Any
 VERSION = 4
 ADOPTABLE = (1, 2, 3, 4)
 HOLDS = 3  # the first version whose monitors hold output back
+NAMESERVERS = 4  # the first version whose monitors hold the sockets of a name server
 _HEAD = struct.Struct(">IB")
 _LIMIT = 64 << 20
 # As plain numbers: arithmetic with the socket module's flags is slow Python (enum.IntFlag).

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from kist.kernel import nftables as nft
 from kist.model.network import Network
@@ -21,20 +22,18 @@ class Filtering:
         self._table, self._tag = f"kist_{instance}", f"kist {instance}"
         self._active, self._publish_open = active, publish_open
         self._bridges: set[str] = set()
+        self._installed = False
         self.openings = 0  # rules in chains of others that were needed
-
-    def install(self) -> None:
-        """The table, without elements. Raises OSError."""
-        if self._active:
-            with nft.Firewall() as firewall:
-                firewall.commit([*_old(self._table), *rules.ruleset(self._table)])
 
     def add_network(self, network: Network) -> None:
         """Raises OSError."""
         if not self._active:
             return
         self._bridges.add(network.bridge)
-        with nft.Firewall() as firewall:
+        with _conversation() as firewall:
+            if not self._installed:  # in place of what an earlier daemon left
+                firewall.commit([*_old(self._table), *rules.ruleset(self._table)])
+                self._installed = True
             firewall.commit(rules.changes(self._table, rules.of_network(network), add=True))
             opened = rules.openings(
                 firewall.chains(), firewall.rules(), self._table, self._tag, sorted(self._bridges), self._publish_open
@@ -59,7 +58,7 @@ class Filtering:
     def _change(self, elements: Iterable[rules.Elements], *, add: bool) -> None:
         requests = [request for one in elements for request in rules.changes(self._table, one, add=add)]
         if requests and self._active:
-            with nft.Firewall() as firewall:
+            with _conversation() as firewall:
                 firewall.commit(requests)
 
     def _quietly(self, what: str, elements: rules.Elements) -> None:
@@ -81,6 +80,16 @@ class Filtering:
                     firewall.commit(requests)
         except OSError as error:
             log.warning("cannot take the openings for bridges back: %s", error)
+
+
+@contextmanager
+def _conversation() -> Iterator[nft.Firewall]:
+    """With the kernel, whose errors tell what they are about."""
+    try:
+        with nft.Firewall() as firewall:
+            yield firewall
+    except OSError as error:
+        raise OSError(error.errno, f"nftables: {error.strerror}", error.filename) from error
 
 
 def _old(table: str) -> list[nft.Request]:

@@ -59,21 +59,15 @@ class NetworkService:
         for name, driver in (("host", "host"), ("none", "null")):
             if self._records.get(name) is None:
                 self._records.put(name, Network(secrets.token_hex(32), name, driver, rfc3339()))
-        made = ""
+        if self._settings.bridge == "none":
+            self._records.delete("bridge")
         try:
-            self._filtering.install()
             with one_at_a_time(), RouteSocket() as route:
                 bridges.remove_others(route, self._tag, {network.bridge for network in self._records.values()})
-                if self._settings.bridge == "none":
-                    self._records.delete("bridge")
-                else:
-                    made = self._make_default(route)
+                if self._settings.bridge != "none":
+                    self._make_default(route)
         except (OSError, LookupError) as error:
-            self._unmake(made)
             raise KistError(f"cannot set the default bridge up: {explained(error)}") from error
-        except KistError:
-            self._unmake(made)
-            raise
         for network in self.all():
             if network.driver == "bridge" and network.name != "bridge":
                 try:
@@ -82,8 +76,8 @@ class NetworkService:
                 except (OSError, KistError) as error:
                     log.error("network %s cannot be used: %s", network.name, error)
 
-    def _make_default(self, route: RouteSocket) -> str:
-        """The name of the interface when it was made now."""
+    def _make_default(self, route: RouteSocket) -> None:
+        """Raises OSError, LookupError, KistError; an interface that was made for nothing goes again."""
         network = default_network(self._settings, self._records.get("bridge"), route, self._instance, self._others())
         self._records.put("bridge", network)  # before the interface is made: a crash leaves a name to clean
         if self._settings.bridge and network.bridge not in route.links():
@@ -91,11 +85,10 @@ class NetworkService:
         there = network.bridge in route.links()
         try:
             self._set_up(route, network)
-        except OSError as error:
-            if error.filename == "netlink" and not there:
+        except BaseException:
+            if not there:
                 self._unmake(network.bridge)
             raise
-        return "" if there else network.bridge
 
     def _others(self) -> list[Network]:
         return [network for network in self._records.values() if network.name != "bridge"]
@@ -117,10 +110,7 @@ class NetworkService:
             bridges.lead_loopback(network.bridge)
             if not options.icc or options.strict:
                 bridges.filter_inside()
-            try:
-                self._filtering.add_network(network)
-            except OSError as error:
-                raise OSError(error.errno, f"nftables: {error.strerror}", error.filename) from error
+            self._filtering.add_network(network)
         if self._settings.forward and network.ipv6 and not network.internal:
             bridges.forward(6)
         if network.ipv4:

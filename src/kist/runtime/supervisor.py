@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 Message = dict[str, Any]  # of the protocol between kistd and monitors
 EventHandler = Callable[[Message, list[int]], None]
 VERSION, ADOPTABLE, HOLDS = protocol.VERSION, protocol.ADOPTABLE, protocol.HOLDS
+NAMESERVERS = protocol.NAMESERVERS
 _START_SECONDS = 20.0
 _AT_ONCE = 64  # clients and waiters in one message: the kernel passes at most 253 descriptors
 
