@@ -265,10 +265,7 @@ def footprint(engine: Kistd) -> dict[str, Any]:
     """All that an engine may have made outside of itself."""
     assert engine.process is not None
     pid = engine.process.pid
-    with Firewall() as firewall:
-        table = f"kist_{engine.id}"
-        names = [kind.name for version in (4, 6) for kind in SETS[version].all()]
-        elements = [element for name in ("bridges", *names) for element in firewall.elements(table, name)]
+    elements = filtered(engine.id)
     return {
         "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
         "cgroups": sorted(
@@ -285,6 +282,23 @@ def footprint(engine: Kistd) -> dict[str, Any]:
         "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
         "threads": len(os.listdir(f"/proc/{pid}/task")),
     }
+
+
+def published(instance: str) -> list[bytes]:
+    """The keys of all published ports in an engine's table."""
+    with Firewall() as firewall:
+        sets = [kind for version in (4, 6) for kind in (SETS[version].published, SETS[version].published_at)]
+        return [element for kind in sets for element in firewall.elements(f"kist_{instance}", kind.name)]
+
+
+def filtered(instance: str) -> list[bytes]:
+    """The keys of all elements in an engine's table."""
+    names = ["bridges", *(kind.name for version in (4, 6) for kind in SETS[version].all())]
+    with Firewall() as firewall:
+        try:
+            return [element for name in names for element in firewall.elements(f"kist_{instance}", name)]
+        except FileNotFoundError:  # with --bridge=none and no network there is no table
+            return []
 
 
 def links() -> list[str]:

@@ -27,13 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Kistd, UnixConnection, assert_no_leak, footprint, links
+from tests.conftest import Kistd, UnixConnection, assert_no_leak, footprint, links, published
 
 from kist.daemon.purge import purge
 from kist.http import server
 from kist.kernel import cgroup
 from kist.kernel.mount import mount, umount2
-from kist.kernel.nftables import Firewall
 from kist.kernel.syscalls import X86_64
 
 KISTD = [sys.executable, "-m", "kist.daemon.main"]
@@ -689,9 +688,7 @@ def consistency(engine: Kistd) -> None:
               for name in (os.listdir(root) if os.path.isdir(root) else ()) if len(name) == 64}  # fmt: skip
     until(lambda: groups <= running or not _group_names(engine) - running)
     until(lambda: len([one for one in links() if one.startswith("veth")]) == len(running))
-    with Firewall() as firewall:
-        table = f"kist_{engine.id}"
-        elements = [*firewall.elements(table, "published"), *firewall.elements(table, "published_at")]
+    elements = published(engine.id)
     assert len(elements) == len(running), (elements, running)
     for key in running:
         found = engine.request("GET", f"/containers/{key}/json")[1]

@@ -107,7 +107,7 @@ class Lifecycle:
                 raise KistError(f"cannot prepare the container: {error}") from error
             machine.started = asyncio.get_running_loop().create_future()
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
-            networks = engine.networks.identified(machine.record.networks)
+            networks = engine.networks.identified(machine.record.networks, machine.record.host_config.network_mode)
             machine.record = msgspec.structs.replace(
                 machine.record, endpoints=endpoints, ports=ports, networks=networks
             )

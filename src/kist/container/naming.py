@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from kist.container.links import parse_link
 from kist.container.machine import Machine
@@ -22,10 +22,18 @@ from kist.network.dns.names import Attachment, NetworkNames
 from kist.network.dns.service import Nameservers
 from kist.runtime.supervisor import NAMESERVERS
 
-if TYPE_CHECKING:
-    from kist.container.engine import Defaults
-
 log = logging.getLogger(__name__)
+
+
+class Defaults(Protocol):
+    """The daemon's options for what a container does not ask for itself."""
+
+    @property
+    def dns(self) -> tuple[str, ...]: ...
+    @property
+    def dns_search(self) -> tuple[str, ...]: ...
+    @property
+    def dns_options(self) -> tuple[str, ...]: ...
 
 
 def has_names(endpoints: Iterable[Endpoint]) -> bool:

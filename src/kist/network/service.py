@@ -147,14 +147,17 @@ class NetworkService:
             raise NotFound(f"network {name} not found")
         return found
 
-    def identified(self, asked: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
+    def identified(self, asked: dict[str, EndpointSettings], mode: str) -> dict[str, EndpointSettings]:
         """What was asked of networks, with their ids: a container is known by them from its first start on, also when
-        it has ended.
+        it has ended. `mode`: the network it has when nothing was asked.
         """
         found = {}
-        for name, settings in asked.items():
+        for name, settings in (asked or {mode: EndpointSettings()}).items():
             record = self._records.get("bridge" if name == "default" else name)
-            found[name] = settings if record is None else msgspec.structs.replace(settings, network_id=record.id)
+            if record is not None:
+                found[name] = msgspec.structs.replace(settings, network_id=record.id)
+            elif name in asked:
+                found[name] = settings
         return found
 
     # --- making and removing ---
