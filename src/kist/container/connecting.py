@@ -42,9 +42,9 @@ class Connecting:
             self._check(machine, found, settings)
             if machine.state.alive:
                 await self._plug(machine, found, settings)
-            else:
+                self._tell("connect", machine, found)
+            elif found.name not in machine.record.networks:
                 self._record(machine, found, settings)
-        self._tell("connect", machine, found)
 
     def _check(self, machine: Machine, network: Network, settings: EndpointSettings) -> None:
         record, mode = machine.record, machine.record.host_config.network_mode
@@ -106,9 +106,9 @@ class Connecting:
                 raise InvalidParameter(_FROM_HOST)
             if machine.state.alive:
                 await self._unplug(machine, found)
+                self._tell("disconnect", machine, found)
             else:
                 self._forget(machine, found)
-        self._tell("disconnect", machine, found)
 
     def _forget(self, machine: Machine, network: Network) -> None:
         record = machine.record
