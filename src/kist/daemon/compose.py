@@ -54,6 +54,7 @@ from kist.logs.reader import LogOptions
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig
 from kist.model.errors import InvalidParameter, KistError
 from kist.network.default_bridge import BridgeSettings
+from kist.network.repairing import Repairing
 from kist.network.service import NetworkService
 from kist.runtime import seccomp, spec
 from kist.runtime.launch import ForeignRuntime
@@ -139,6 +140,7 @@ class Daemon:
             cdi=Registry(settings.words("cdi-spec-dir")),
             runtimes=runtimes(settings),
         )
+        self._repairing: Repairing | None = None
         images.users = self._users_of_image
         volumes.users = self._users_of_volume
         networks.users = self._users_of_network
@@ -280,6 +282,7 @@ class Daemon:
     async def start(self) -> None:
         """Brings the zygote up and finds what an earlier kistd left."""
         await self.engine.supervisor.start()
+        self._repairing = self.engine.networks.watch()
         await Recovery(self.engine, self.lifecycle, self.execs).run()
         self.engine.images.collect()
         await asyncio.to_thread(self.engine.snapshotter.collect)
@@ -294,6 +297,8 @@ class Daemon:
         await self.engine.supervisor.close()
         if not any(machine.state.alive for machine in self.engine.index.all()):
             self.engine.networks.close_openings()
+        if self._repairing is not None:
+            self._repairing.close()
         self.engine.networks.close()
         self.engine.naming.close()
         self.engine.index.flush()

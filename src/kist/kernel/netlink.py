@@ -53,12 +53,15 @@ def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 
 
 class NetlinkSocket:
-    """A socket that asks and waits for the answer. Not for use by two threads."""
+    """A socket that asks and waits for the answer. Not for use by two threads. `port`: who asked, in the kernel's
+    messages to listeners.
+    """
 
     def __init__(self, protocol: int) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, _RAW, protocol)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.bind((0, 0))
+        self.port = int(self._socket.getsockname()[0])
         self._sequence = 0
 
     def fileno(self) -> int:
@@ -138,6 +141,37 @@ class NetlinkSocket:
                         raise error
                     return found
                 found.append(payload)
+
+
+class Listener:
+    """Hears of changes that anybody makes. Does not block."""
+
+    def __init__(self, protocol: int, group: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, _RAW | int(socket.SOCK_NONBLOCK), protocol)
+        self._socket.bind((0, 1 << (group - 1)))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def heard(self) -> set[int]:
+        """The ports of those who made the changes told since; 0 for changes that nobody tells of, as too many came."""
+        ports: set[int] = set()
+        while True:
+            try:
+                data = self._socket.recv(_ANSWER)
+            except BlockingIOError:
+                return ports
+            except OSError:  # ENOBUFS: some are lost
+                ports.add(0)
+                continue
+            offset = 0
+            while offset + 16 <= len(data):
+                length, _, _, _, port = _HEADER.unpack_from(data, offset)
+                ports.add(port)
+                offset += max(16, length + 3 & ~3)
 
 
 def _messages(data: bytes) -> list[tuple[int, int, int, bytes]]:

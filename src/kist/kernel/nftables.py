@@ -18,6 +18,7 @@ from kist.kernel.netlink import attribute, attribute_list, attributes, nested
 _SUBSYS = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 # linux/netfilter/nf_tables.h
+NFNLGRP_NFTABLES = 7  # the group of those who hear of changes
 NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE = 0, 2
 NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN = 3, 4
 NFT_MSG_NEWRULE, NFT_MSG_GETRULE, NFT_MSG_DELRULE = 6, 7, 8
@@ -317,6 +318,7 @@ class Firewall:
 
     def __init__(self) -> None:
         self._socket = netlink.NetlinkSocket(netlink.NETLINK_NETFILTER)
+        self.port = self._socket.port
 
     def __enter__(self) -> Firewall:
         return self
@@ -366,6 +368,11 @@ class Firewall:
             for _, one in attribute_list(listed):
                 found.append(attributes(attributes(one)[1])[1])
         return found
+
+
+def listen() -> netlink.Listener:
+    """To changes of tables, by anybody."""
+    return netlink.Listener(netlink.NETLINK_NETFILTER, NFNLGRP_NFTABLES)
 
 
 def _text(raw: bytes) -> str:

@@ -63,6 +63,7 @@ class _Sets:
 
 
 SETS = {version: _Sets(version) for version in (4, 6)}
+RANGES = frozenset(SETS[version].masqueraded.name for version in (4, 6))  # whose elements the kernel keeps as two ends
 Elements = dict[str, list[nft.Element]]
 
 
@@ -303,10 +304,9 @@ def _key(protocol: str, port: int) -> bytes:
 
 def changes(table: str, elements: Elements, *, add: bool) -> list[nft.Request]:
     """Requests that add elements, or take them out: one a set."""
-    ranges = {SETS[version].masqueraded.name for version in (4, 6)}
     found = []
     for name, listed in elements.items():
-        if name in ranges:
+        if name in RANGES:
             found.append(nft.change_ranges(table, name, [(one.key, one.end) for one in listed], add=add))
         else:
             found.append(nft.change(table, name, listed, add=add))

@@ -26,6 +26,7 @@ from kist.network.filtering import Filtering
 from kist.network.ipam import Allocator, Subnet, mac_of
 from kist.network.ports import Wanted
 from kist.network.publishing import Publishing
+from kist.network.repairing import Repairing
 from kist.store.database import Database, Records
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,10 @@ class NetworkService:
         self._indexes: dict[str, int] = {}  # of the bridges, by network id
         self.users: Callable[[str], list[tuple[str, str]]] = lambda network_id: []  # (container name, endpoint id)
         self.forwarding = True
+
+    def watch(self) -> Repairing:
+        """From now on what others take out of the firewall is put back. On the event loop."""
+        return Repairing(self._filtering)
 
     @property
     def openings(self) -> int:
