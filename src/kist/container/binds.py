@@ -9,7 +9,7 @@ import os
 import posixpath
 from collections.abc import Callable
 
-from kist.model.config import MountRequest, TmpfsOptions
+from kist.model.config import BindOptions, MountRequest, TmpfsOptions
 from kist.model.container import MountPoint
 from kist.model.errors import InvalidParameter, NotSupported
 
@@ -36,6 +36,11 @@ def valid_mode(mode: str) -> bool:
     return sum(found) == len(words) and max(found) <= 1
 
 
+def propagation_of(mode: str) -> str:
+    """The word of a mode that says how mounts travel, "" without one."""
+    return next((word for word in mode.split(",") if word in PROPAGATIONS), "")
+
+
 def parse_bind(raw: str, volume_driver: str = "") -> MountPoint:
     """One entry of HostConfig.Binds: `[source:]target[:mode]`. A source without a leading slash names a volume."""
     parts = raw.split(":", 3)
@@ -51,7 +56,12 @@ def parse_bind(raw: str, volume_driver: str = "") -> MountPoint:
     except InvalidParameter as error:
         raise InvalidParameter(f"invalid volume specification: '{raw}': {error.message}") from error
     words = mode.split(",") if mode else []
-    propagation = next((word for word in words if word in PROPAGATIONS), "")
+    propagation = propagation_of(mode)
+    if kind == "bind" and _COPY & set(words):
+        raise InvalidParameter(
+            f"invalid volume specification: '{raw}': "
+            f'invalid mount config for type "bind": field VolumeOptions must not be specified'
+        )
     if kind == "bind":
         return MountPoint(
             type="bind",
@@ -60,6 +70,7 @@ def parse_bind(raw: str, volume_driver: str = "") -> MountPoint:
             mode=mode,
             rw="ro" not in words,
             propagation=propagation or "rprivate",
+            makes_source=True,
         )
     if propagation:
         raise InvalidParameter(
@@ -79,7 +90,14 @@ def parse_bind(raw: str, volume_driver: str = "") -> MountPoint:
 
 
 def bind_source_exists(path: str) -> bool:
-    return os.path.lexists(path)
+    """Raises InvalidParameter for a path that cannot be looked at, as one below a file."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _mount_error("bind", f"stat {path}: {(error.strerror or str(error)).lower()}") from error
+    return True
 
 
 def validate_mount(request: MountRequest, exists: Callable[[str], bool] = bind_source_exists) -> None:
@@ -108,6 +126,7 @@ def parse_mount(request: MountRequest) -> MountPoint:
             propagation=(options.propagation if options else "") or "rprivate",
             recursive=not (options and options.non_recursive),
             read_only_recursive=not (options and options.read_only_non_recursive),
+            makes_source=bool(options and options.create_mountpoint),
         )
     if request.type == "tmpfs":
         return MountPoint(
@@ -117,7 +136,13 @@ def parse_mount(request: MountRequest) -> MountPoint:
             options=tmpfs_options(request.tmpfs_options, request.read_only),
         )
     if request.type == "image":
-        raise NotSupported("mounts of type image are not supported by this engine yet")
+        return MountPoint(
+            type="image",
+            name=request.source,
+            destination=target,
+            rw=False,  # whatever was asked for: nothing keeps what would be written
+            subpath=request.image_options.subpath if request.image_options else "",
+        )
     options_of_volume = request.volume_options
     driver = options_of_volume.driver_config if options_of_volume else None
     return MountPoint(
@@ -205,6 +230,20 @@ def _check_bind(request: MountRequest) -> None:
     _refuse_fields(request, "VolumeOptions", "ImageOptions")
     if not request.source.startswith("/"):
         raise _mount_error("bind", f"invalid mount path: '{request.source}' mount path must be absolute")
+    if request.bind_options is not None:
+        _check_read_only(request.read_only, request.bind_options)
+
+
+def _check_read_only(read_only: bool, options: BindOptions) -> None:
+    """What dockerd finds out when the container is started."""
+    for asked, name in (
+        (options.read_only_non_recursive, "ReadOnlyNonRecursive"),
+        (options.read_only_force_recursive, "ReadOnlyForceRecursive"),
+    ):
+        if asked and not read_only:
+            raise InvalidParameter(f"mount options conflict: !ReadOnly && BindOptions.{name}")
+    if options.read_only_non_recursive and options.read_only_force_recursive:
+        raise InvalidParameter("mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive")
 
 
 def _check_volume(request: MountRequest) -> None:

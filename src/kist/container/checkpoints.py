@@ -96,7 +96,9 @@ def _check_possible(engine: Engine, machine: Machine) -> None:
     asked = machine.record.host_config
     if machine.record.config.tty:
         raise KistError("checkpoint not support on containers with tty")
+    images = [point.destination for point in machine.record.mounts if point.image]
     reasons = {
+        f"an image is mounted at {', '.join(images)}": bool(images),
         f"the runtime {asked.runtime} is not this engine's own": engine.is_foreign(machine),
         "this host has cgroup v1 hierarchies, and only the v2 tree alone is supported": not engine.layout.is_v2,
         f"its PID namespace is not its own (--pid {asked.pid_mode})": bool(asked.pid_mode),

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
-from kist.container import binds, health, links, merge, validate, volumes_from
+from kist.container import health, links, merge, mounts, validate, volumes_from
 from kist.container.engine import Engine
 from kist.container.logging import check_log_config
 from kist.container.machine import Machine
@@ -61,14 +61,15 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     container_id = new_id()
     hostname = merged.hostname or (os.uname().nodename if host.network_mode == "host" else container_id[:12])
     merged = msgspec.structs.replace(merged, hostname=hostname)
-    mounts = mount_points(merged, host, volumes_from.points(engine.index, host.volumes_from or ()))
+    taken_over = volumes_from.points(engine.index, host.volumes_from or ())
+    points = mounts.collect(merged, host, taken_over, engine.data_root)
     linked = links.resolve(engine.index, host.links or (), host.network_mode)
-    problem = foreign.problem(mounts, host.ipc_mode) if host.runtime in engine.runtimes.foreign else ""
+    problem = foreign.problem(points, host.ipc_mode) if host.runtime in engine.runtimes.foreign else ""
     if problem:
         raise NotSupported(f"{problem} is not supported with another runtime than kist")
     name = engine.index.reserve(name, container_id)
     try:
-        machine = await _make(engine, request, container_id, name, merged, host, image, mounts, linked)
+        machine = await _make(engine, request, container_id, name, merged, host, image, points, linked)
     except BaseException:
         engine.index.release(name, container_id)
         raise
@@ -267,40 +268,6 @@ def _check_platform(image: Image, asked: str, platform: tuple[str, str, str]) ->
         )
 
 
-def mount_points(config: ContainerConfig, host: HostConfig, taken_over: list[MountPoint]) -> list[MountPoint]:
-    """Binds, mounts, tmpfs and the image's volumes, each destination once. What is `taken_over` from other containers
-    (--volumes-from) gives way to what is asked for, and comes before the image's. Raises InvalidParameter.
-    """
-    found: dict[str, MountPoint] = {}
-    for raw in host.binds or ():
-        point = binds.parse_bind(raw, host.volume_driver)
-        if point.destination in found:
-            raise InvalidParameter(f"Duplicate mount point: {point.destination}")
-        found[point.destination] = point
-    for request in host.mounts or ():
-        point = binds.parse_mount(request)
-        if point.destination in found:
-            raise InvalidParameter(f"Duplicate mount point: {point.destination}")
-        found[point.destination] = point
-    for target, words in (host.tmpfs or {}).items():
-        binds.check_tmpfs_destination(target)
-        options = tuple(word for word in words.split(",") if word)
-        point = MountPoint(type="tmpfs", destination=binds.clean(target), options=options, mode=words)
-        if point.destination in found:
-            raise InvalidParameter(f"Duplicate mount point: {point.destination}")
-        found[point.destination] = point
-    found = {point.destination: point for point in taken_over} | found
-    for target in config.volumes or {}:
-        place = binds.clean(target)
-        if place == "/":
-            raise InvalidParameter("invalid volume specification: destination can't be '/'")
-        if place not in found:
-            found[place] = MountPoint(
-                type="volume", destination=place, driver=host.volume_driver, anonymous=True, copy_up=True
-            )
-    return list(found.values())
-
-
 async def _make(
     engine: Engine,
     request: CreateRequest,
@@ -309,7 +276,7 @@ async def _make(
     config: ContainerConfig,
     host: HostConfig,
     image: Image | None,
-    mounts: list[MountPoint],
+    points: list[MountPoint],
     linked: tuple[LinkedContainer, ...],
 ) -> Machine:
     path, args = merge.command_of(config)
@@ -319,8 +286,7 @@ async def _make(
         fill = engine.snapshotter.prepare(container_id, image.snapshot if image else "", init=True)
         if fill is not None:  # a driver that copies the whole image
             await in_thread(fill)
-        resolved = [await _volume(engine, container_id, point, image) for point in mounts]
-        _make_bind_sources(mounts)
+        resolved = [await mounts.resolve(engine, container_id, point, image) for point in points]
         record = ContainerRecord(
             id=container_id,
             name=name,
@@ -337,6 +303,7 @@ async def _make(
             snapshot=container_id,
             links=linked,
         )
+        mounts.check_images(engine, resolved)
         machine = engine.index.add(record)
     except BaseException as error:
         await _take_back(engine, container_id)
@@ -358,27 +325,3 @@ async def _take_back(engine: Engine, container_id: str) -> None:
         if engine.snapshotter.exists(container_id):
             engine.snapshotter.remove(container_id)
             await asyncio.to_thread(engine.snapshotter.collect)
-
-
-def _make_bind_sources(mounts: list[MountPoint]) -> None:
-    """What -v has always done; it comes last, so that nothing is made for a container that is refused."""
-    for point in mounts:
-        if point.type == "bind" and not os.path.lexists(point.source):
-            os.makedirs(point.source, exist_ok=True)
-
-
-async def _volume(engine: Engine, container_id: str, point: MountPoint, image: Image | None) -> MountPoint:
-    """A volume's directory is its source; a new one is filled from the image."""
-    if point.type != "volume":
-        return point
-    volume = engine.volumes.create(point.name, point.driver, taker=container_id)
-    snapshot = image.snapshot if point.copy_up and image is not None else ""
-    layers = engine.snapshotter.mounts(snapshot, read_only=True) if snapshot else ()
-    await engine.volumes.fill(container_id, volume, layers, point.destination)
-    source = volume.mountpoint
-    if point.subpath:
-        source = f"{source}/{point.subpath}"
-        real = os.path.realpath(source)
-        if not real.startswith(f"{volume.mountpoint}/") or not os.path.exists(real):
-            raise InvalidParameter(f"cannot access subpath {point.subpath!r} of volume {volume.name}")
-    return msgspec.structs.replace(point, name=volume.name, driver="local", source=source)

@@ -9,14 +9,14 @@ import stat
 from collections.abc import Callable
 from functools import partial
 
-from kist.container import cdi, links
+from kist.container import cdi, links, mounts, sources
 from kist.container.engine import Engine
 from kist.container.joining import check_exists, join, way_out
 from kist.container.logging import log_setup
 from kist.container.machine import Machine
 from kist.container.naming import has_names, host_file, own_file
 from kist.model.container import ContainerRecord
-from kist.model.errors import Conflict, InvalidParameter, KistError
+from kist.model.errors import Conflict, InvalidParameter
 from kist.model.network import Endpoint, PublishedPort
 from kist.network import files as texts
 from kist.network import options as driver_options
@@ -39,7 +39,8 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
     asked = record.host_config
     runtime = _runtime(engine, machine)
     joined = _joined(engine, machine)
-    _check_bind_sources(machine)
+    sources.settle(record.mounts)
+    mounts.check_parts(engine, record.mounts)
     run_dir = engine.run_dir(machine)
     os.makedirs(run_dir, mode=0o700, exist_ok=True)
     for name in os.listdir(run_dir):
@@ -99,7 +100,15 @@ def _spec(
     edits: list[cdi.Edits],
     told: tuple[str, ...] = (),
 ) -> oci.Spec:
-    spec = build_spec(machine.record, engine.host, joined, files, f"{engine.exec_root}/rootfs", linked=told)
+    spec = build_spec(
+        machine.record,
+        engine.host,
+        joined,
+        files,
+        f"{engine.exec_root}/rootfs",
+        linked=told,
+        images=mounts.layers_of(engine, machine.record.mounts),
+    )
     return cdi.apply(spec, edits) if edits else spec
 
 
@@ -166,18 +175,6 @@ def _running_pid(engine: Engine, mode: str, field: str) -> int:
             f"(hint: use IpcMode:shareable for the donor container)"
         )
     return other.state.pid
-
-
-def _check_bind_sources(machine: Machine) -> None:
-    for mount in machine.record.mounts:
-        if mount.type == "bind" and not os.path.lexists(mount.source):
-            try:
-                os.makedirs(mount.source)
-            except OSError as error:
-                raise KistError(
-                    f"error while creating mount source path '{mount.source}': mkdir {mount.source}: "
-                    f"{(error.strerror or '').lower()}"
-                ) from error
 
 
 def _write_files(

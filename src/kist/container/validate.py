@@ -82,6 +82,7 @@ def validate_host_config(host: HostConfig, limits: HostLimits) -> tuple[HostConf
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
     for mount in host.mounts or ():
         binds.validate_mount(mount)
+    warned = ["Image mount is an experimental feature" for mount in host.mounts or () if mount.type == "image"]
     for entry in host.extra_hosts or ():
         _validate_extra_host(entry)
     validate_ports(host.port_bindings)
@@ -89,6 +90,7 @@ def validate_host_config(host: HostConfig, limits: HostLimits) -> tuple[HostConf
     if "" in (host.annotations or {}):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
     host, warnings = validate_resources(host, limits)
+    warnings = [*warned, *warnings]
     _validate_modes(host)
     if not limits.forwarding and host.network_mode not in ("host", "none"):
         warnings.append("IPv4 forwarding is disabled. Networking will not work.")

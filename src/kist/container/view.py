@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from kist.container import mounts
 from kist.container.engine import Engine
 from kist.container.machine import Machine
 from kist.container.threads import in_thread
@@ -23,7 +24,7 @@ from kist.model.container import MountPoint, State
 from kist.model.errors import KistError, NotFound
 from kist.model.mount import Mount
 from kist.snapshot.copy import held
-from kist.volume.service import open_root
+from kist.volume.copyup import open_root
 
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILES = ("hostname", "hosts", "resolv.conf")
@@ -41,6 +42,7 @@ class _Layout(msgspec.Struct, frozen=True):
 
     root: tuple[Mount, ...]
     points: tuple[MountPoint, ...]
+    images: dict[str, Mount]  # by destination
     files: tuple[tuple[str, str], ...]  # (path inside, the engine's own copy)
     place: str
 
@@ -121,6 +123,7 @@ def _layout(engine: Engine, machine: Machine) -> _Layout:
     return _Layout(
         root=engine.snapshotter.mounts(machine.record.snapshot),
         points=tuple(sorted(machine.record.mounts, key=lambda point: point.destination.rstrip("/").count("/"))),
+        images=mounts.layers_of(engine, machine.record.mounts),
         files=tuple((inside, source) for inside, source in files if inside not in taken and os.path.exists(source)),
         place=f"{engine.exec_root}/rootfs",
     )
@@ -148,22 +151,45 @@ def _mounted(layout: _Layout, points: list[MountPoint]) -> str:
         mount.move_mount(root, layout.place)
     with held(os.open(layout.place, _ROOT)) as top:
         for point in points:
-            _attach(top, _source(point), point.destination, read_only=not point.rw)
+            _attach(top, _source(layout, point), point.destination, read_only=not point.rw)
         for inside, source in layout.files:
             _attach(top, mount.open_tree(source, const.OPEN_TREE_CLONE), inside, read_only=False)
     return layout.place
 
 
-def _source(point: MountPoint) -> int:
-    """A detached copy of what is to be mounted; a volume's part is found below the volume, which others may change."""
+def _source(layout: _Layout, point: MountPoint) -> int:
+    """A detached copy of what is to be mounted; a part of a volume is found below it, which others may change."""
+    if point.image:
+        return _image(layout, point)
     flags = const.OPEN_TREE_CLONE | (const.AT_RECURSIVE if point.recursive else 0)
     if not point.subpath:
         return mount.open_tree(point.source, flags)
     with (
-        held(os.open(point.source.removesuffix(f"/{point.subpath}"), _ROOT)) as volume,
+        held(os.open(point.source, _ROOT)) as volume,
         held(path.open_beneath(volume, point.subpath, os.O_PATH)) as part,
     ):
         return mount.open_tree(b"", flags | const.AT_EMPTY_PATH, part)
+
+
+def _image(layout: _Layout, point: MountPoint) -> int:
+    """An image, or a part of it: that can be cut out of what is mounted somewhere only (before Linux 6.15)."""
+    whole = open_root((layout.images[point.destination],))
+    if not point.subpath and layout.images[point.destination].type != "bind":
+        return whole
+    with held(whole):
+        if layout.images[point.destination].type == "bind":
+            return _part(whole, point.subpath)
+        mount.move_mount(whole, layout.place)
+        try:
+            with held(os.open(layout.place, _ROOT)) as top:
+                return _part(top, point.subpath)
+        finally:
+            mount.umount2(layout.place, const.MNT_DETACH)
+
+
+def _part(root: int, inside: str) -> int:
+    with held(path.open_beneath(root, inside or ".", os.O_PATH)) as part:
+        return mount.open_tree(b"", const.OPEN_TREE_CLONE | const.AT_EMPTY_PATH, part)
 
 
 def _attach(top: int, source: int, inside: str, *, read_only: bool) -> None:

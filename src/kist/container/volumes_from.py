@@ -44,7 +44,9 @@ def points(index: Index, asked: Sequence[str]) -> list[MountPoint]:
                 binds.clean(target) for target in record.host_config.tmpfs or ()
             }:
                 continue
-            taken = msgspec.structs.replace(point, rw=point.rw and writable, mode="", copy_up=False)
+            taken = msgspec.structs.replace(
+                point, rw=point.rw and writable, mode="", copy_up=False, makes_source=point.type == "bind"
+            )
             found.pop(point.destination, None)
             found[point.destination] = taken
     return list(found.values())

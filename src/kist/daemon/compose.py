@@ -141,7 +141,7 @@ class Daemon:
             runtimes=runtimes(settings),
         )
         self._repairing: Repairing | None = None
-        images.users = self._users_of_image
+        images.users = self._holders_of_image
         volumes.users = self._users_of_volume
         networks.users = self._users_of_network
         self.lifecycle = Lifecycle(self.engine)
@@ -260,6 +260,15 @@ class Daemon:
             for endpoint in machine.record.endpoints
             if endpoint.network_id == network_id
         ]
+
+    def _holders_of_image(self, image_id: str) -> list[Any]:
+        """Containers made from an image, and those in which it is mounted."""
+
+        def holds(machine: Machine) -> bool:
+            record = machine.record
+            return record.image_id == image_id or any(point.image == image_id for point in record.mounts)
+
+        return [machine for machine in self.engine.index.all() if holds(machine)]
 
     def _users_of_volume(self, name: str) -> list[str]:
         def uses(machine: Machine) -> bool:

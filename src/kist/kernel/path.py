@@ -22,6 +22,7 @@ from kist.kernel.const import (
 )
 from kist.kernel.libc import libc, syscall
 
+_MAX_LINKS = 40  # as many as the kernel follows (MAXSYMLINKS, linux/namei.h)
 _ATTEMPTS = 128  # openat2 answers EAGAIN on `..` while anybody mounts or renames
 
 
@@ -108,11 +109,14 @@ def make_plain_mountpoint(root: int, path: str) -> int:
 
 
 def make_mountpoint(root: int, path: str, directory: bool) -> int:
-    """O_PATH descriptor of what a mount is to cover, made empty when missing. Raises OSError."""
+    """O_PATH descriptor of what a mount is to cover, made empty when missing, also behind links that lead nowhere.
+
+    Raises OSError.
+    """
     try:
         return open_in_root(root, path, os.O_PATH)
     except FileNotFoundError:
-        pass
+        path = _behind_links(root, path)
     if directory:
         return _make_last(root, path)
     parent, _, name = path.rstrip("/").rpartition("/")
@@ -123,6 +127,40 @@ def make_mountpoint(root: int, path: str, directory: bool) -> int:
     finally:
         os.close(holder)
     return open_in_root(root, path, os.O_PATH)
+
+
+def _behind_links(root: int, path: str) -> str:
+    """A path for what is missing at `path`, in which the links that lead nowhere are replaced by where they lead.
+
+    It is to be resolved in the root as any other: nothing here is believed. Raises OSError, ELOOP after 40 links.
+    """
+    done, left, links = "", split(path), 0
+    while left:
+        name = left.pop(0)
+        target = _link(root, done or "/", name)
+        if target is None:
+            done = f"{done}/{name}"
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        left = split(target) + left
+        done = "" if target.startswith("/") else done
+    return done
+
+
+def _link(root: int, directory: str, name: str) -> str | None:
+    """What a link says; None for anything else, and for what is not there."""
+    try:
+        holder = open_in_root(root, directory, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        return os.readlink(name, dir_fd=holder)
+    except OSError:
+        return None
+    finally:
+        os.close(holder)
 
 
 def read_file_in_root(root: int, path: str, limit: int) -> bytes:

@@ -65,7 +65,7 @@ class State(msgspec.Struct, frozen=True):
 class MountPoint(msgspec.Struct, frozen=True):
     """One mount of a container after everything was resolved: what inspect shows and the runtime mounts."""
 
-    type: str  # bind, volume, tmpfs
+    type: str  # bind, volume, tmpfs, image
     destination: str  # absolute path inside
     source: str = ""  # path on the host ("" for tmpfs)
     name: str = ""  # of the volume
@@ -77,8 +77,11 @@ class MountPoint(msgspec.Struct, frozen=True):
     read_only_recursive: bool = True
     options: tuple[str, ...] = ()  # tmpfs options
     anonymous: bool = False  # a volume the engine named: goes with the container when rm says -v
-    subpath: str = ""
+    subpath: str = ""  # what of a volume or an image is shown: relative, as it was asked for
     copy_up: bool = False  # an empty volume is filled from the image once
+    follows_if_possible: bool = False  # its propagation is the engine's choice: private where the source has none
+    makes_source: bool = False  # a directory is made where a bind's source is missing at the start
+    image: str = ""  # id of the image that is mounted
 
 
 class LinkedContainer(msgspec.Struct, frozen=True):

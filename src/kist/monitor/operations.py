@@ -33,11 +33,13 @@ class Context:
         self.route: rtnetlink.RouteSocket | None = None  # of the host's network namespace
         self.sync: socket.socket | None = None  # init's end of the wire to the monitor
         self.root = -1  # O_PATH descriptor of the new root
+        self.at = ""  # where that is mounted until the pivot
         self.executable = ""
         self.identity = users.Identity(0, 0, [], "/")
         self.problem = ""  # what an operation has to say about its failure beyond the errno
         self._directory: tuple[str, int] = ("", -1)
         self.mask = -1  # the empty file system over a masked directory, to be shown over the next
+        self.shared: dict[str, int] = {}  # by target, copies of the host's mounts that are to stay its peers
         self.preserved = 0  # descriptors from 3 on that are the program's
         self.nameserver = (-1, -1)  # UDP and TCP, of a process without a wire
         self.listener = -1  # of a runtime command, where init waits to be let go
@@ -346,6 +348,7 @@ class MountRoot(NamedTuple):
         else:
             self._move_detached()
         os.chdir(self.at)
+        context.at = self.at
         context.root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _move_detached(self) -> None:
@@ -401,6 +404,71 @@ class MountInside(NamedTuple):
             return [f"mode={os.fstat(place).st_mode & 0o7777:04o}"]
         finally:
             os.close(place)
+
+
+class MountOverlay(NamedTuple):
+    """An image at a path of the container, or what is at `inside` in it, behind no link that leads out of it."""
+
+    source: str
+    options: list[str]
+    attributes: int
+    target: str
+    inside: str
+
+    def describe(self) -> str:
+        return f"mount overlay at {self.target}"
+
+    def execute(self, context: Context) -> None:
+        tree = self._tree(context)
+        try:
+            directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+            place = path.make_mountpoint(context.root, self.target, directory)
+            try:
+                check_kinds(tree, place, self.target)
+                mount.move_mount(tree, place)
+            finally:
+                os.close(place)
+        finally:
+            os.close(tree)
+
+    def _tree(self, context: Context) -> int:
+        if overlay.takes_layers() and not self.inside:
+            return mount.detached_mount("overlay", self.source, self.options, self.attributes)
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._mount_aside(context.at)
+            try:
+                return self._part(context)
+            finally:
+                mount.umount2(context.at, const.MNT_DETACH)
+                os.fchdir(here)
+        finally:
+            os.close(here)
+
+    def _mount_aside(self, at: str) -> None:
+        """Over the new root, for a moment: a part is cut out of what is mounted somewhere only (before Linux 6.15)."""
+        if not overlay.takes_layers():
+            overlay.mount_at(at, self.source, self.options, self.attributes)  # MOUNT_ATTR_* here are MS_*
+            return
+        tree = mount.detached_mount("overlay", self.source, self.options, self.attributes)
+        try:
+            mount.move_mount(tree, at)
+        finally:
+            os.close(tree)
+
+    def _part(self, context: Context) -> int:
+        whole = os.open(context.at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            part = path.open_beneath(whole, self.inside or ".", os.O_PATH)
+        except OSError as error:
+            context.problem = f"cannot access path {self.inside} of the image: {(error.strerror or '').lower()}"
+            raise
+        finally:
+            os.close(whole)
+        try:
+            return mount.open_tree("", const.OPEN_TREE_CLONE | const.AT_EMPTY_PATH, part)
+        finally:
+            os.close(part)
 
 
 class MountCgroups(NamedTuple):
@@ -461,7 +529,13 @@ class BindInside(NamedTuple):
         return f"bind {self.source}{where} at {self.target}"
 
     def execute(self, context: Context) -> None:
-        tree = self._clone(const.OPEN_TREE_CLONE | (const.AT_RECURSIVE if self.recursive else 0))
+        try:
+            tree = context.shared.pop(self.target, -1)
+            if tree < 0:
+                tree = self._clone(const.OPEN_TREE_CLONE | (const.AT_RECURSIVE if self.recursive else 0))
+        except OSError as error:
+            self._tell(context, f"stat {self.source}", error)
+            raise
         try:
             whole = const.AT_RECURSIVE if self.recursive else 0
             if self.propagation:
@@ -470,14 +544,39 @@ class BindInside(NamedTuple):
             if self.attributes:
                 deep = whole if self.attributes_recursive else 0
                 mount.mount_setattr(tree, "", const.AT_EMPTY_PATH | deep, attr_set=self.attributes)
-            directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+            self._attach(context, tree)
+        finally:
+            os.close(tree)
+
+    def _attach(self, context: Context, tree: int) -> None:
+        directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+        try:
             place = path.make_mountpoint(context.root, self.target, directory)
             try:
+                check_kinds(tree, place, self.target)
                 mount.move_mount(tree, place)
             finally:
                 os.close(place)
-        finally:
-            os.close(tree)
+        except OSError as error:
+            self._tell(context, f"mount src={self.source}, dst={self.target}", error)
+            raise
+
+    def _tell(self, context: Context, call: str, error: OSError) -> None:
+        """In the words of runc and dockerd."""
+        if error.errno == errno.EXDEV and self.inside:
+            context.problem = (
+                f"path concatenation escapes the base directory, base: {self.source}, subpath: {self.inside}"
+            )
+            return
+        context.problem = (
+            f'error mounting "{self.source}" to rootfs at "{self.target}": {call}: '
+            f"{(error.strerror or os.strerror(error.errno or 0)).lower()}"
+        )
+        if error.errno == errno.ENOTDIR:
+            context.problem += (
+                ": Are you trying to mount a directory onto a file (or vice-versa)? "
+                "Check if the specified host path exists and is the expected type"
+            )
 
     def _clone(self, flags: int) -> int:
         if self.namespace:
@@ -486,13 +585,43 @@ class BindInside(NamedTuple):
             return mount.open_tree(self.source, flags)
         whole = os.open(self.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            part = path.open_in_root(whole, self.inside, os.O_PATH)
+            part = path.open_beneath(whole, self.inside, os.O_PATH)
         finally:
             os.close(whole)
         try:
             return mount.open_tree("", flags | const.AT_EMPTY_PATH, part)
         finally:
             os.close(part)
+
+
+class KeepShared(NamedTuple):
+    """A copy of a part of the host's tree, made while the host's mounts are still shared with it: what is mounted in
+    the copy shows in the host. The bind at `target` takes it.
+    """
+
+    source: str
+    target: str
+    recursive: bool
+
+    def describe(self) -> str:
+        return f"take {self.source} as it is shared for {self.target}"
+
+    def execute(self, context: Context) -> None:
+        try:
+            flags = const.OPEN_TREE_CLONE | (const.AT_RECURSIVE if self.recursive else 0)
+            context.shared[self.target] = mount.open_tree(self.source, flags)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            context.problem = (
+                f'error mounting "{self.source}" to rootfs at "{self.target}": stat {self.source}: {reason}'
+            )
+            raise
+
+
+def check_kinds(tree: int, place: int, target: str) -> None:
+    """A directory covers directories only. Raises ENOTDIR, for which move_mount(2) says EINVAL."""
+    if stat.S_ISDIR(os.fstat(tree).st_mode) != stat.S_ISDIR(os.fstat(place).st_mode):
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), target)
 
 
 def _clone_elsewhere(namespace: str, source: str, flags: int) -> int:
@@ -580,7 +709,12 @@ class PivotRoot(NamedTuple):
 
     def execute(self, context: Context) -> None:
         context.forget_directory()
-        mount.pivot_root(".", ".")
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mount.pivot_root(".", ".")
+            os.fchdir(old)  # to mount(2) "." is still the new root, whose shared mounts are to stay so
+        finally:
+            os.close(old)
         mount.mount(None, ".", None, const.MS_SLAVE | const.MS_REC)  # the umount must not travel to the host
         mount.umount2(".", const.MNT_DETACH)
         os.chdir("/")
@@ -998,7 +1132,7 @@ OPERATIONS: dict[str, Any] = {
     for kind in (
         MakeCgroup, WriteControl, WriteControls, WriteFirst, AllowDevices, WriteIdMaps, MakeVeth, JoinCgroup, Unshare,
         JoinNamespace, AwaitMonitor, BecomeRoot, SetHostname, SetDomainname, DisableIPv6, ConfigureLink, RaiseLoopback,
-        IsolateMounts, MountRoot, MountInside, MountCgroups, BindInside, MakeDevice, MakeLink,
+        IsolateMounts, MountRoot, MountInside, MountOverlay, MountCgroups, BindInside, KeepShared, MakeDevice, MakeLink,
         MakeWorkingDirectory, PivotRoot, RootPropagation, ReadonlyRoot,
         MaskPath, ReadonlyPath, SetSysctl, OpenConsole, NewSession, OwnStreams, SetRlimit, SetOomScore, JoinKeyring,
         ChangeDirectory, FindExecutable, ResolveUser, BecomeUser, DropBounding, SetCapabilities, NoNewPrivileges,

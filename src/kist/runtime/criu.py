@@ -164,11 +164,11 @@ def parse_mountinfo(text: str) -> dict[int, MountEntry]:
     for line in text.rstrip("\n").split("\n"):
         words = line.split(" ")
         rest = words[words.index("-") + 1 :]
-        found[int(words[0])] = MountEntry(_unescape(words[4]), "ro" in words[5].split(","), rest[0])
+        found[int(words[0])] = MountEntry(unescape(words[4]), "ro" in words[5].split(","), rest[0])
     return found
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
     """Blanks, tabs, newlines and backslashes are octal there."""
     for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(code, letter)

@@ -27,6 +27,8 @@ def problem(mounts: Sequence[MountPoint], ipc_mode: str) -> str:
     if ipc_mode.startswith("container:"):
         return "--ipc container: (the /dev/shm of another container)"
     for mount in mounts:
+        if mount.image:
+            return f"mount {mount.destination}: an image"
         if mount.subpath:
             return f"mount {mount.destination}: a part of a volume"
         if mount.propagation in ("shared", "rshared"):

@@ -205,7 +205,7 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
     spec = request.spec
     outside = PROPAGATION.get(spec.linux.rootfs_propagation, const.MS_SLAVE)
     travels = const.MS_SLAVE if outside & (const.MS_SLAVE | const.MS_SHARED) else const.MS_PRIVATE
-    found: list[do.Operation] = [do.IsolateMounts(travels | const.MS_REC)]
+    found: list[do.Operation] = [*_kept_shared(spec), do.IsolateMounts(travels | const.MS_REC)]
     root, *inside = request.rootfs
     attributes, options, _ = split_options(root.options)
     found.append(do.MountRoot(root.type, root.source, options, attributes, request.root_dir))
@@ -232,6 +232,16 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
     return found
 
 
+def _kept_shared(spec: oci.Spec) -> list[do.Operation]:
+    return [
+        do.KeepShared(mount.source, mount.destination, "rbind" in mount.options)
+        for mount in spec.mounts
+        if {"shared", "rshared"} & set(mount.options)
+        and {"bind", "rbind"} & {mount.type, *mount.options}
+        and not any(word.startswith((oci.SUBPATH, oci.NAMESPACE)) for word in mount.options)
+    ]
+
+
 def split_options(words: tuple[str, ...]) -> tuple[int, list[str], int]:
     """fstab words as (MOUNT_ATTR_*, options for the file system, MS_* propagation)."""
     attributes, options, propagation = 0, [], 0
@@ -254,6 +264,10 @@ def mount_step(mount: oci.Mount) -> do.Operation:
         inside = next((one[len(oci.SUBPATH) :] for one in mount.options if one.startswith(oci.SUBPATH)), "")
         elsewhere = next((one[len(oci.NAMESPACE) :] for one in mount.options if one.startswith(oci.NAMESPACE)), "")
         return do.BindInside(mount.source, target, recursive, attributes, deep, propagation, inside, elsewhere)
+    if mount.type == "overlay":
+        inside = next((one[len(oci.SUBPATH) :] for one in options if one.startswith(oci.SUBPATH)), "")
+        options = [one for one in options if not one.startswith(oci.SUBPATH)]
+        return do.MountOverlay(mount.source, options, attributes, target, inside)
     if mount.type == "sysfs" and attributes & const.MOUNT_ATTR_RDONLY:
         options = [*options, "ro"]  # the file system of this network namespace, not only this mount of it
     plain = mount.type in _KERNEL_FILE_SYSTEMS or target in _PLAIN_TARGETS

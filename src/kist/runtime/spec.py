@@ -14,6 +14,7 @@ from kist.model import endpoint_sysctls
 from kist.model.config import DeviceMapping, HostConfig, Ulimit
 from kist.model.container import ContainerRecord, MountPoint
 from kist.model.errors import InvalidParameter
+from kist.model.mount import Mount
 from kist.model.number import is_number
 from kist.runtime import oci
 from kist.runtime.security import SecurityOptions, parse_security_options, tweak_capabilities
@@ -74,9 +75,10 @@ def build_spec(
     rootfs: str,
     id_map: tuple[int, int] | None = None,
     linked: tuple[str, ...] = (),
+    images: Mapping[str, Mount] | None = None,
 ) -> oci.Spec:
     """`files` maps /etc/hosts and so on to the engine's own copies; `id_map` is (first id outside, how many); `linked`
-    are variables that tell of linked containers.
+    are variables that tell of linked containers; `images` says by destination how an image is mounted there.
     """
     config, asked = record.config, record.host_config
     options = parse_security_options(asked.security_opt or ())
@@ -100,7 +102,7 @@ def build_spec(
         ),
         hostname=config.hostname,
         domainname=config.domainname,
-        mounts=_mounts(record, host, options, files, with_init, joined.shm),
+        mounts=_mounts(record, host, options, files, with_init, joined.shm, images or {}),
         linux=oci.Linux(
             namespaces=_namespaces(asked, host, joined, id_map),
             uid_mappings=(oci.IDMapping(0, *id_map),) if id_map else (),
@@ -228,6 +230,7 @@ def _mounts(
     files: Mapping[str, str],
     with_init: bool,
     shm: str,
+    images: Mapping[str, Mount],
 ) -> tuple[oci.Mount, ...]:
     asked = record.host_config
     user = {mount.destination for mount in record.mounts}
@@ -237,7 +240,9 @@ def _mounts(
              and not ("/dev" in user and mount.destination.startswith("/dev/"))]  # fmt: skip
     if with_init:
         found.append(oci.Mount(INIT_PATH, "bind", host.init_binary, ("bind", "ro")))
-    own = [_user_mount(mount) for mount in record.mounts]
+    own = [
+        _image_mount(mount, images[mount.destination]) if mount.image else _user_mount(mount) for mount in record.mounts
+    ]
     own += [
         oci.Mount(target, "bind", source, ("rbind", "rprivate"))
         for target, source in files.items()
@@ -296,17 +301,20 @@ def _user_mount(mount: MountPoint) -> oci.Mount:
         if mount.read_only_recursive:
             options.append("rro")
     options.append(mount.propagation or "rprivate")
-    source = mount.source
     if mount.subpath:  # resolved when it is mounted, below the volume: others may write to that
-        source = source.removesuffix(f"/{mount.subpath}")
         options.append(f"{oci.SUBPATH}{mount.subpath}")
-    return oci.Mount(mount.destination, "bind", source, tuple(options))
+    return oci.Mount(mount.destination, "bind", mount.source, tuple(options))
+
+
+def _image_mount(point: MountPoint, image: Mount) -> oci.Mount:
+    part = (f"{oci.SUBPATH}{point.subpath}",) if point.subpath else ()
+    return oci.Mount(point.destination, image.type, image.source, (*image.options, *part))
 
 
 def _root_propagation(record: ContainerRecord) -> str:
     wanted = {mount.propagation for mount in record.mounts}
     if wanted & {"shared", "rshared"}:
-        return "rshared"
+        return "shared"
     return "rslave" if wanted & {"slave", "rslave"} else ""
 
 

@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
-from kist.kernel import aside, path
 from kist.kernel.tree import remove_path
+from kist.model.container import MountPoint
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
 from kist.model.mount import Mount
 from kist.model.timestamp import rfc3339
 from kist.model.volume import Volume
 from kist.snapshot.base import tree_usage
-from kist.snapshot.copy import copy_tree, held
 from kist.store.database import Database, Records
+from kist.volume.copyup import FILLING, copy_up
 
 _NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
 
 _PENDING = "pending"
-_FILLING = "_filling"
 _REMOVED = ".removed-"  # no volume's name starts with a dot
 
 
@@ -150,7 +149,7 @@ class VolumeService:
     def settle_all(self) -> None:
         """At start: what a create or a removal that was cut off left is decided by whether a container holds it."""
         for name in os.listdir(self._root):
-            _discard(f"{self._root}/{name}/{_FILLING}")
+            _discard(f"{self._root}/{name}/{FILLING}")
             if name.startswith(_REMOVED):
                 volume = name.removeprefix(_REMOVED).partition("~")[0]
                 if volume in self._records and not os.path.exists(f"{self._root}/{volume}"):
@@ -232,59 +231,16 @@ class VolumeService:
         await self.collect()
         return removed, freed
 
-    async def fill(self, taker: str, volume: Volume, layers: tuple[Mount, ...], inside: str) -> None:
-        """Fills an empty volume with what the image has at a path. Without layers it only waits, as everybody does who
-        takes the volume, until nobody else fills it. Raises KistError.
+    async def fill(self, taker: str, volume: Volume, layers: tuple[Mount, ...], point: MountPoint) -> None:
+        """Fills an empty volume with what the image has where it is to be mounted. Without layers it only waits, as
+        everybody does who takes the volume, until nobody else fills it. Raises KistError.
         """
         async with self._filling.setdefault(volume.name, asyncio.Lock()):
             if layers:
                 alone = self._is_pending(volume.name) and self._holders(volume.name) == [taker]
-                await asyncio.to_thread(_copy_up, volume, layers, inside, alone=alone)
-
-
-def _copy_up(volume: Volume, layers: tuple[Mount, ...], inside: str, *, alone: bool) -> None:
-    """`alone`: nobody can have the volume mounted, so it is filled out of sight: whole, or not at all."""
-    if os.listdir(volume.mountpoint):
-        return
-    with held(open_root(layers)) as root:
-        try:
-            source = path.open_in_root(root, inside, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        with held(source):
-            try:
-                if alone:
-                    _replace(f"/proc/self/fd/{source}", volume.mountpoint)
-                else:
-                    copy_tree(f"/proc/self/fd/{source}", volume.mountpoint)
-            except OSError as error:
-                raise KistError(f"cannot fill volume {volume.name}: {error}") from error
-
-
-def _replace(source: str, target: str) -> None:
-    """Puts a copy in the place of an empty directory."""
-    hidden = f"{os.path.dirname(target)}/{_FILLING}"
-    os.mkdir(hidden, 0o700)
-    try:
-        copy_tree(source, hidden)
-        os.rename(hidden, target)
-    except BaseException:
-        _discard(hidden)
-        raise
+                await asyncio.to_thread(copy_up, volume, layers, point, alone=alone)
 
 
 def _discard(directory: str) -> None:
     with suppress(OSError):
         remove_path(directory)
-
-
-def open_root(layers: tuple[Mount, ...]) -> int:
-    """A descriptor of a root file system that is mounted nowhere: only its holder looks inside. Raises KistError."""
-    first = layers[0]
-    try:
-        if first.type == "bind":
-            return os.open(first.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        options = [word for word in first.options if word not in ("ro", "rw")]
-        return aside.detached_overlay(first.source, options)
-    except OSError as error:
-        raise KistError(f"cannot open a root file system: {error}") from error
