@@ -10,7 +10,9 @@ from kist.cli.parse import UsageError, parse_size
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # as strconv.ParseBool of Go reads them
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_ALONE = frozenset({"readonly", "ro", "volume-nocopy", "bind-nonrecursive"})  # what may stand without a value
+_ALONE = frozenset(
+    {"readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src"}
+)  # what may stand without a value
 _RECURSIVE: dict[str, dict[str, bool]] = {
     "enabled": {},
     "disabled": {"NonRecursive": True},
@@ -126,6 +128,17 @@ def _recursive(found: dict[str, Any], key: str, value: str) -> None:
         _options(found, "BindOptions").update(_RECURSIVE[value])
 
 
+def _id_map(found: dict[str, Any], _: str, value: str) -> None:
+    """kist's own. `keep` names who calls: to the daemon that is somebody else."""
+    if value == "keep":
+        value = f"keep={os.getuid()}:{os.getgid()}"
+    _options(found, "BindOptions")["Kist"] = {"IDMap": value}
+
+
+def _consistency(found: dict[str, Any], _: str, value: str) -> None:
+    found["Consistency"] = value.lower()
+
+
 def _label(found: dict[str, Any], _: str, value: str) -> None:
     _pair(_options(found, "VolumeOptions").setdefault("Labels", {}), value)
 
@@ -172,10 +185,12 @@ _KEYS: dict[str, _Set] = {
     "destination": _plain("Target"),
     "readonly": _read_only,
     "ro": _read_only,
-    "consistency": _plain("Consistency"),
+    "consistency": _consistency,
     "bind-propagation": _propagation,
     "bind-nonrecursive": _flag("BindOptions", "NonRecursive"),
     "bind-recursive": _recursive,
+    "bind-create-src": _flag("BindOptions", "CreateMountpoint"),
+    "idmap": _id_map,
     "volume-subpath": _word("VolumeOptions", "Subpath"),
     "volume-nocopy": _flag("VolumeOptions", "NoCopy"),
     "volume-label": _label,

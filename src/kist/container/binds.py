@@ -9,6 +9,7 @@ import os
 import posixpath
 from collections.abc import Callable
 
+from kist.model import idmap
 from kist.model.config import BindOptions, MountRequest, TmpfsOptions
 from kist.model.container import MountPoint
 from kist.model.errors import InvalidParameter, NotSupported
@@ -127,6 +128,7 @@ def parse_mount(request: MountRequest) -> MountPoint:
             recursive=not (options and options.non_recursive),
             read_only_recursive=not (options and options.read_only_non_recursive),
             makes_source=bool(options and options.create_mountpoint),
+            id_map=idmap.parse(options.kist.id_map) if options and options.kist and options.kist.id_map else None,
         )
     if request.type == "tmpfs":
         return MountPoint(
@@ -232,6 +234,11 @@ def _check_bind(request: MountRequest) -> None:
         raise _mount_error("bind", f"invalid mount path: '{request.source}' mount path must be absolute")
     if request.bind_options is not None:
         _check_read_only(request.read_only, request.bind_options)
+        if request.bind_options.kist and request.bind_options.kist.id_map:
+            try:
+                idmap.parse(request.bind_options.kist.id_map)
+            except InvalidParameter as error:
+                raise _mount_error("bind", error.message) from error
 
 
 def _check_read_only(read_only: bool, options: BindOptions) -> None:

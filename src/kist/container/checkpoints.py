@@ -97,7 +97,9 @@ def _check_possible(engine: Engine, machine: Machine) -> None:
     if machine.record.config.tty:
         raise KistError("checkpoint not support on containers with tty")
     images = [point.destination for point in machine.record.mounts if point.image]
+    mapped = [point.destination for point in machine.record.mounts if point.id_map is not None]
     reasons = {
+        f"ids are mapped at {', '.join(mapped)}": bool(mapped),
         f"an image is mounted at {', '.join(images)}": bool(images),
         f"the runtime {asked.runtime} is not this engine's own": engine.is_foreign(machine),
         "this host has cgroup v1 hierarchies, and only the v2 tree alone is supported": not engine.layout.is_v2,

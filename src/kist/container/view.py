@@ -151,10 +151,15 @@ def _mounted(layout: _Layout, points: list[MountPoint]) -> str:
         mount.move_mount(root, layout.place)
     with held(os.open(layout.place, _ROOT)) as top:
         for point in points:
-            _attach(top, _source(layout, point), point.destination, read_only=not point.rw)
+            _attach(top, _source(layout, point), point.destination, read_only=not writable(point))
         for inside, source in layout.files:
             _attach(top, mount.open_tree(source, const.OPEN_TREE_CLONE), inside, read_only=False)
     return layout.place
+
+
+def writable(point: MountPoint) -> bool:
+    """Whether files go into it. Where ids are mapped only a running container's own mount gives them their owners."""
+    return point.rw and point.id_map is None
 
 
 def _source(layout: _Layout, point: MountPoint) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 
-from kist.kernel.const import CLONE_INTO_CGROUP, CLONE_PIDFD, SYS_CLONE3
+from kist.kernel.const import CLONE_INTO_CGROUP, CLONE_NEWUSER, CLONE_PIDFD, SYS_CLONE3
 from kist.kernel.libc import check, libc
+from kist.kernel.process import set_dumpable
 
 
 class clone_args(ctypes.Structure):
@@ -62,6 +64,33 @@ def unshare(flags: int) -> None:
 def setns(descriptor: int, flags: int = 0) -> None:
     """setns(2): a namespace file, or a pidfd with the CLONE_NEW* flags to join. Raises OSError."""
     check(libc.setns(descriptor, flags), "setns", f"flags={flags:#x}")
+
+
+def user_namespace(uids: list[tuple[int, int, int]], gids: list[tuple[int, int, int]]) -> int:
+    """A descriptor of a new user namespace with these maps, in which no process is. Raises OSError.
+
+    It begins with a process, which waits for its maps to be written. What number that has in the /proc that is mounted
+    here only it can say: that may be of another pid namespace.
+    """
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid, pidfd = clone(CLONE_NEWUSER)
+    if pid == 0:
+        try:
+            set_dumpable(True)  # or its files in /proc were closed to a creator without CAP_SYS_PTRACE
+            ours.close()  # the creator's end has to be the only one
+            its.send(os.readlink("/proc/self").encode())
+            its.recv(1)
+        finally:
+            os._exit(0)
+    try:
+        os.close(pidfd)
+        number = int(ours.recv(32) or b"0")
+        write_id_maps(number, uids, gids)
+        return os.open(f"/proc/{number}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        ours.close()
+        its.close()
+        os.waitpid(pid, 0)
 
 
 def write_id_maps(pid: int, uids: list[tuple[int, int, int]], gids: list[tuple[int, int, int]]) -> None:

@@ -44,6 +44,7 @@ _EXCEPTIONS = {
     "link_local_ips": "LinkLocalIPs",
     "device_ids": "DeviceIDs",
     "host_ip": "HostIp",
+    "id_map": "IDMap",
 }
 
 
@@ -110,12 +111,19 @@ class RestartPolicy(msgspec.Struct, frozen=True, rename=wire_name):
     maximum_retry_count: GoInt = 0
 
 
+class KistBindOptions(msgspec.Struct, frozen=True, rename=wire_name, omit_defaults=True):
+    """What only this engine has of binds; dockerd reads over it. `id_map` as in model/idmap.py."""
+
+    id_map: str = ""
+
+
 class BindOptions(msgspec.Struct, frozen=True, rename=wire_name, omit_defaults=True):
     propagation: str = ""
     non_recursive: bool = False
     create_mountpoint: bool = False
     read_only_non_recursive: bool = False
     read_only_force_recursive: bool = False
+    kist: KistBindOptions | None = None
 
 
 class DriverConfig(msgspec.Struct, frozen=True, rename=wire_name, omit_defaults=True):

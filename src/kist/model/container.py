@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from kist.model.config import ContainerConfig, EndpointSettings, HostConfig
+from kist.model.idmap import IDMap
 from kist.model.network import Endpoint, PublishedPort
 
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, Docker's "not yet"
@@ -82,6 +83,7 @@ class MountPoint(msgspec.Struct, frozen=True):
     follows_if_possible: bool = False  # its propagation is the engine's choice: private where the source has none
     makes_source: bool = False  # a directory is made where a bind's source is missing at the start
     image: str = ""  # id of the image that is mounted
+    id_map: IDMap | None = None  # of a bind: which ids of the source are shown as which
 
 
 class LinkedContainer(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import termios
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from kist.kernel import caps, cgroup, const, devices, mount, ns, overlay, path, process, rtnetlink, seccomp
@@ -512,7 +513,8 @@ class BindInside(NamedTuple):
     """A part of the host's tree at a path of the container. `attributes` MOUNT_ATTR_*, `propagation` MS_*.
 
     `inside` is a path below the source, which others may write to: no link in it leads out of the source. With
-    `namespace`, a mount namespace's file, the source is a path of that namespace.
+    `namespace`, a mount namespace's file, the source is a path of that namespace. `ids` are ranges of users and of
+    groups, [id of the file system, id shown, how many]; or [[[uid], [gid]]]: those are shown as the container's user.
     """
 
     source: str
@@ -523,6 +525,7 @@ class BindInside(NamedTuple):
     propagation: int
     inside: str = ""
     namespace: str = ""
+    ids: Sequence[list[list[int]]] = ()
 
     def describe(self) -> str:
         where = f" of {self.namespace}" if self.namespace else ""
@@ -538,6 +541,8 @@ class BindInside(NamedTuple):
             raise
         try:
             whole = const.AT_RECURSIVE if self.recursive else 0
+            if self.ids:
+                self._map_ids(context, tree, whole)
             if self.propagation:
                 kind = self.propagation & ~const.MS_REC  # mount_setattr(2) takes AT_RECURSIVE for MS_REC
                 mount.mount_setattr(tree, "", const.AT_EMPTY_PATH | whole, propagation=kind)
@@ -547,6 +552,26 @@ class BindInside(NamedTuple):
             self._attach(context, tree)
         finally:
             os.close(tree)
+
+    def _map_ids(self, context: Context, tree: int, whole: int) -> None:
+        if len(self.ids) == 1:
+            (uid,), (gid,) = self.ids[0]
+            ranges = [[(uid, context.identity.uid, 1)], [(gid, context.identity.gid, 1)]]
+        else:
+            ranges = [[(one[0], one[1], one[2]) for one in kind] for kind in self.ids]
+        try:
+            namespace = ns.user_namespace(ranges[0], ranges[1])
+            try:
+                flags = const.AT_EMPTY_PATH | whole
+                mount.mount_setattr(tree, "", flags, attr_set=const.MOUNT_ATTR_IDMAP, userns_fd=namespace)
+            finally:
+                os.close(namespace)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            context.problem = f'error mounting "{self.source}" to rootfs at "{self.target}" with mapped ids: {reason}'
+            if error.errno == errno.EINVAL:
+                context.problem += ": this kernel, or the file system of the source or of a mount below it, cannot"
+            raise
 
     def _attach(self, context: Context, tree: int) -> None:
         directory = stat.S_ISDIR(os.fstat(tree).st_mode)

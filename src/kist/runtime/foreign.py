@@ -27,6 +27,8 @@ def problem(mounts: Sequence[MountPoint], ipc_mode: str) -> str:
     if ipc_mode.startswith("container:"):
         return "--ipc container: (the /dev/shm of another container)"
     for mount in mounts:
+        if mount.id_map is not None:
+            return f"mount {mount.destination}: mapped ids"
         if mount.image:
             return f"mount {mount.destination}: an image"
         if mount.subpath:

@@ -51,7 +51,15 @@ class Root(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 SUBPATH = "x-kist.subpath="  # a mount option of ours (mount(8), x-*): what below the source is bound
 
+KEEP = "x-kist.keep="  # the same: UID:GID of the host, which the container's user has on what is mounted
+
 NAMESPACE = "x-kist.namespace="  # the same: in which mount namespace the source is
+
+
+class IDMapping(msgspec.Struct, frozen=True, rename="camel"):
+    container_id: int = msgspec.field(name="containerID")
+    host_id: int = msgspec.field(name="hostID")
+    size: int = 0
 
 
 class Mount(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -59,12 +67,8 @@ class Mount(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     type: str = ""
     source: str = ""
     options: tuple[str, ...] = ()
-
-
-class IDMapping(msgspec.Struct, frozen=True, rename="camel"):
-    container_id: int = msgspec.field(name="containerID")
-    host_id: int = msgspec.field(name="hostID")
-    size: int = 0
+    uid_mappings: tuple[IDMapping, ...] = ()  # of an id-mapped mount: from the file system's ids to those shown
+    gid_mappings: tuple[IDMapping, ...] = ()
 
 
 class Namespace(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

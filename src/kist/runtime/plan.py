@@ -43,7 +43,7 @@ _ATTRIBUTES = {
 }
 _IGNORED = frozenset({
     "rw", "suid", "dev", "exec", "atime", "diratime", "relatime", "norelatime", "nostrictatime", "async", "nomand",
-    "symfollow", "defaults", "bind", "rbind", "rro",
+    "symfollow", "defaults", "bind", "rbind", "rro", "idmap", "ridmap",
 })  # fmt: skip
 MOUNT_OPTIONS = frozenset(_ATTRIBUTES) | _IGNORED
 PROPAGATION = {
@@ -219,6 +219,8 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
         if not mounted_dev and mount.destination not in ("/proc", "/dev"):
             mounted_dev = True
             found += _devices(spec)
+        if any(word.startswith(oci.KEEP) for word in mount.options):
+            found.append(do.ResolveUser(request.user, list(request.extra_groups)))
         found.append(mount_step(mount))
     if not mounted_dev:
         found += _devices(spec)
@@ -263,7 +265,9 @@ def mount_step(mount: oci.Mount) -> do.Operation:
         deep = "rro" in mount.options
         inside = next((one[len(oci.SUBPATH) :] for one in mount.options if one.startswith(oci.SUBPATH)), "")
         elsewhere = next((one[len(oci.NAMESPACE) :] for one in mount.options if one.startswith(oci.NAMESPACE)), "")
-        return do.BindInside(mount.source, target, recursive, attributes, deep, propagation, inside, elsewhere)
+        return do.BindInside(
+            *(mount.source, target, recursive, attributes, deep, propagation, inside, elsewhere), _ids(mount)
+        )
     if mount.type == "overlay":
         inside = next((one[len(oci.SUBPATH) :] for one in options if one.startswith(oci.SUBPATH)), "")
         options = [one for one in options if not one.startswith(oci.SUBPATH)]
@@ -272,6 +276,17 @@ def mount_step(mount: oci.Mount) -> do.Operation:
         options = [*options, "ro"]  # the file system of this network namespace, not only this mount of it
     plain = mount.type in _KERNEL_FILE_SYSTEMS or target in _PLAIN_TARGETS
     return do.MountInside(mount.type, mount.source, options, attributes, target, plain)
+
+
+def _ids(mount: oci.Mount) -> list[list[list[int]]]:
+    """As BindInside takes them."""
+    kept = next((one[len(oci.KEEP) :] for one in mount.options if one.startswith(oci.KEEP)), "")
+    if kept:
+        return [[[int(number)] for number in kept.split(":")]]
+    if not mount.uid_mappings:
+        return []
+    both = (mount.uid_mappings, mount.gid_mappings)
+    return [[[one.container_id, one.host_id, one.size] for one in mappings] for mappings in both]
 
 
 def _cgroup_mounts(mount: oci.Mount, layout: Layout, group: str, own: set[str]) -> list[do.Operation]:

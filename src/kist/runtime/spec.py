@@ -303,7 +303,20 @@ def _user_mount(mount: MountPoint) -> oci.Mount:
     options.append(mount.propagation or "rprivate")
     if mount.subpath:  # resolved when it is mounted, below the volume: others may write to that
         options.append(f"{oci.SUBPATH}{mount.subpath}")
-    return oci.Mount(mount.destination, "bind", mount.source, tuple(options))
+    uids, gids = _id_mappings(mount, options)
+    return oci.Mount(mount.destination, "bind", mount.source, tuple(options), uids, gids)
+
+
+def _id_mappings(mount: MountPoint, options: list[str]) -> tuple[tuple[oci.IDMapping, ...], tuple[oci.IDMapping, ...]]:
+    """An id-mapped mount's; for one that keeps its owner only init knows them, who looks the user up."""
+    ids = mount.id_map
+    if ids is None:
+        return (), ()
+    options.append("ridmap" if mount.recursive else "idmap")
+    if ids.keep is not None:
+        options.append(f"{oci.KEEP}{ids.keep[0]}:{ids.keep[1]}")
+    uids, gids = (tuple(oci.IDMapping(*one) for one in ranges) for ranges in (ids.uids, ids.gids))
+    return uids, gids
 
 
 def _image_mount(point: MountPoint, image: Mount) -> oci.Mount:

@@ -66,12 +66,17 @@ class RestartPolicy(Answer, frozen=True, kw_only=True):
     maximum_retry_count: int
 
 
+class KistBindOptions(Answer, frozen=True, kw_only=True):
+    id_map: Maybe[str] = UNSET
+
+
 class BindOptions(Answer, frozen=True, kw_only=True):
     propagation: Maybe[Literal["private", "rprivate", "shared", "rshared", "slave", "rslave"]] = UNSET
     non_recursive: Maybe[bool] = UNSET
     create_mountpoint: Maybe[bool] = UNSET
     read_only_non_recursive: Maybe[bool] = UNSET
     read_only_force_recursive: Maybe[bool] = UNSET
+    kist: Maybe[KistBindOptions] = UNSET
 
 
 class DriverConfig(Answer, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ _EMPTY_STRUCT = dict[str, object]  # Go's struct{}: an object of which nothing i
 _GO_NAMES = {
     "MountRequest": "mount.Mount",
     "BindOptions": "mount.BindOptions",
+    "KistBindOptions": "mount.KistBindOptions",
     "VolumeOptions": "mount.VolumeOptions",
     "ImageOptions": "mount.ImageOptions",
     "TmpfsOptions": "mount.TmpfsOptions",

@@ -40,12 +40,14 @@ ANSWERS = {
     "ContainerInspectResponse.LogPath": 'sent as "" where there is no file',
     "ContainerMemoryStats.stats[]": "a map of numbers in dockerd",
     "HostConfig.LogConfig.Type": "the contract lists drivers, plugins bring more",
+    "Mount.BindOptions.Kist": "what only this engine has of binds",
     # swarm mode is not this engine's
     "Volume.ClusterVolume": "of swarm mode",
     "SwarmInfo.Cluster": "of swarm mode",
 }
 REQUESTS = {
     "Resources.KernelMemory": "clients before 1.42 send it",
+    "Mount.BindOptions.Kist": "what only this engine has of binds",
     "VolumeCreateOptions.ClusterVolumeSpec": "of swarm mode",
 }
 # Fields that answers have beside the contract's own, where the contract has a smaller definition for the same messages.
