@@ -113,7 +113,14 @@ def test_kinds_of_sources(engine: Kistd, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "sock"))
-        words = ("-v", f"{tmp_path}/link:/l", "-v", f"{tmp_path}/dir/../dir/file:/f", "-v", f"{tmp_path}/sock:/s")
+        words: tuple[str, ...] = (
+            "-v",
+            f"{tmp_path}/link:/l",
+            "-v",
+            f"{tmp_path}/dir/../dir/file:/f",
+            "-v",
+            f"{tmp_path}/sock:/s",
+        )
         words += ("-v", f"{tmp_path}/fifo:/p", "-v", "/dev/null:/n")
         script = "cat /f; ls /l; for one in /s /p /n; do stat -c %F $one; done"
         found = engine.ok("run", "--rm", *words, "busybox", "sh", "-c", script)
@@ -188,7 +195,7 @@ def test_the_deeper_is_mounted_later_and_files_cover_files(engine: Kistd, tmp_pa
     for name in ("outer", "inner"):
         (tmp_path / name).mkdir()
     (tmp_path / "file").write_text("covers\n")
-    words = ("-v", f"{tmp_path}/inner:/a/b", "-v", f"{tmp_path}/outer:/a", "--tmpfs", "/a/b/c")
+    words: tuple[str, ...] = ("-v", f"{tmp_path}/inner:/a/b", "-v", f"{tmp_path}/outer:/a", "--tmpfs", "/a/b/c")
     words += ("-v", f"{tmp_path}/file:/etc/passwd")
     found = engine.ok("run", "--rm", *words, "busybox", "sh", "-c", "cat /etc/passwd; touch /a/o /a/b/i /a/b/c/t")
     assert found == "covers\n"
