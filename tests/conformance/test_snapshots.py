@@ -28,7 +28,7 @@ from kist.snapshot.overlay import OverlayDriver
 from kist.snapshot.vfs import VfsDriver
 from kist.store.content import ContentStore
 from kist.store.database import Database
-from kist.volume.copyup import open_root
+from kist.volume.filling import open_root
 
 DRIVERS: list[type[DirectoryDriver]] = [OverlayDriver, VfsDriver]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -15,7 +15,7 @@ from kist.model.errors import InvalidParameter
 from kist.model.image import Image
 from kist.model.mount import Mount
 from kist.snapshot.copy import held
-from kist.volume.copyup import open_root
+from kist.volume.filling import open_root
 
 
 def collect(

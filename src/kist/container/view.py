@@ -24,7 +24,7 @@ from kist.model.container import MountPoint, State
 from kist.model.errors import KistError, NotFound
 from kist.model.mount import Mount
 from kist.snapshot.copy import held
-from kist.volume.copyup import open_root
+from kist.volume.filling import open_root
 
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILES = ("hostname", "hosts", "resolv.conf")

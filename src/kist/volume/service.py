@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
-from kist.kernel.tree import remove_path
+from kist.kernel.placement import spread
 from kist.model.container import MountPoint
 from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
 from kist.model.mount import Mount
@@ -19,7 +19,7 @@ from kist.model.timestamp import rfc3339
 from kist.model.volume import Volume
 from kist.snapshot.base import tree_usage
 from kist.store.database import Database, Records
-from kist.volume.copyup import FILLING, copy_up
+from kist.volume import filling
 
 _NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
 
@@ -42,6 +42,7 @@ class VolumeService:
         self._taken: defaultdict[str, set[str]] = defaultdict(set)  # by taker, names
         self._filling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         os.makedirs(root, mode=0o701, exist_ok=True)
+        spread(root)
         self._adopt()
 
     def _adopt(self) -> None:
@@ -106,7 +107,7 @@ class VolumeService:
             self._records.put(name, volume)
             os.makedirs(directory, mode=0o755, exist_ok=True)
         except (OSError, KistError) as error:
-            _discard(f"{self._root}/{name}")
+            filling.discard(f"{self._root}/{name}")
             if name in self._records:
                 self._records.delete(name)
             if isinstance(error, KistError):
@@ -149,17 +150,17 @@ class VolumeService:
     def settle_all(self) -> None:
         """At start: what a create or a removal that was cut off left is decided by whether a container holds it."""
         for name in os.listdir(self._root):
-            _discard(f"{self._root}/{name}/{FILLING}")
+            filling.discard(f"{self._root}/{name}/{filling.FILLING}")
             if name.startswith(_REMOVED):
                 volume = name.removeprefix(_REMOVED).partition("~")[0]
                 if volume in self._records and not os.path.exists(f"{self._root}/{volume}"):
                     self._records.delete(volume)
-                _discard(f"{self._root}/{name}")
+                filling.discard(f"{self._root}/{name}")
             elif self._is_pending(name):
                 if name in self._records and not self.users(name):
                     self.remove(name)
                 elif name not in self._records:
-                    _discard(f"{self._root}/{name}")
+                    filling.discard(f"{self._root}/{name}")
                 else:
                     self.settle([name])
             elif name not in self._records:  # made, and not even marked yet
@@ -205,7 +206,7 @@ class VolumeService:
     def _collect(self) -> None:
         for name in os.listdir(self._root):
             if name.startswith(_REMOVED):
-                _discard(f"{self._root}/{name}")
+                filling.discard(f"{self._root}/{name}")
 
     def in_use(self, name: str) -> bool:
         return bool(self.users(name))
@@ -238,9 +239,4 @@ class VolumeService:
         async with self._filling.setdefault(volume.name, asyncio.Lock()):
             if layers:
                 alone = self._is_pending(volume.name) and self._holders(volume.name) == [taker]
-                await asyncio.to_thread(copy_up, volume, layers, point, alone=alone)
-
-
-def _discard(directory: str) -> None:
-    with suppress(OSError):
-        remove_path(directory)
+                await asyncio.to_thread(filling.copy_up, volume.name, volume.mountpoint, layers, point, alone=alone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -30,6 +31,7 @@ def tree(root: Path) -> Path:
     os.setxattr(root / "link", "trusted.note", b"of the link", follow_symlinks=False)
     os.chown(root / "link", 56, 78, follow_symlinks=False)
     os.mkfifo(root / "fifo", 0o620)
+    os.mknod(root / "sock", stat.S_IFSOCK | 0o640)
     os.mknod(root / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.setxattr(root / "dir", "user.note", b"of the directory")
     for name in ("dir/sub/inner", "file", "link", "fifo", "dir/sub", "dir", "."):
@@ -78,6 +80,58 @@ def test_a_directory_of_another_file_system_is_copied(tmp_path: Path) -> None:
         for path in sorted(target.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         target.rmdir()
+
+
+def test_holes_are_kept(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for directory in (source, target):
+        directory.mkdir()
+    with open(source / "sparse", "wb") as file:
+        file.write(b"begin")
+        file.seek(32 << 20)
+        file.write(b"middle")
+        file.truncate(64 << 20)
+    with open(source / "empty", "wb") as file:
+        file.truncate(16 << 20)
+    with open(source / "large", "wb") as file:
+        file.write(os.urandom(300_001))
+    copy_tree(str(source), str(target))
+    for name in ("sparse", "empty", "large"):
+        assert (target / name).read_bytes() == (source / name).read_bytes()
+        assert (target / name).stat().st_blocks <= (source / name).stat().st_blocks + 8, name
+
+
+def test_attributes_that_the_target_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").touch()
+    os.setxattr(tmp_path / "source/file", "user.note", b"dropped")
+    os.setxattr(tmp_path / "source/file", "trusted.note", b"kept")
+
+    def refuse(path: Any, name: str, value: bytes) -> None:
+        if name == "user.note":
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        real(path, name, value)
+
+    real = os.setxattr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "setxattr", refuse)
+        for number, drop in enumerate((True, False)):
+            place = tmp_path / f"target{number}"
+            place.mkdir()
+            with contextlib.nullcontext() if drop else pytest.raises(OSError, match="not supported"):
+                copy_tree(str(tmp_path / "source"), str(place), drop_attributes=drop)
+    assert os.getxattr(tmp_path / "target0/file", "trusted.note") == b"kept"
+
+
+def test_a_group_that_a_directory_gives_away(tmp_path: Path) -> None:
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "source/file").touch()
+    (tmp_path / "source/dir").mkdir()
+    os.chown(tmp_path / "target", 0, 77)
+    os.chmod(tmp_path / "target", 0o2755)
+    copy_tree(str(tmp_path / "source"), str(tmp_path / "target"))
+    assert described(tmp_path / "target") == described(tmp_path / "source")
 
 
 class Adversary:

@@ -14,15 +14,15 @@ from kist.kernel.tree import remove_path
 from kist.model.container import MountPoint
 from kist.model.errors import KistError
 from kist.model.mount import Mount
-from kist.model.volume import Volume
 from kist.snapshot.copy import copy_tree, held
 
 FILLING = "_filling"
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def copy_up(volume: Volume, layers: tuple[Mount, ...], point: MountPoint, *, alone: bool) -> None:
-    """`alone`: nobody can have the volume mounted, so it is filled out of sight: whole, or not at all.
+def copy_up(name: str, directory: str, layers: tuple[Mount, ...], point: MountPoint, *, alone: bool) -> None:
+    """Fills the volume `name`, whose files are in `directory`. `alone`: nobody can have it mounted, so that happens out
+    of sight: it is filled whole, or not at all.
 
     Raises KistError with dockerd's texts where the image has no directory.
     """
@@ -32,9 +32,9 @@ def copy_up(volume: Volume, layers: tuple[Mount, ...], point: MountPoint, *, alo
             return
         with held(source):
             if point.subpath:
-                _fill_part(source, volume, point.subpath)
-            elif not os.listdir(volume.mountpoint):
-                _fill(source, volume, alone=alone)
+                _fill_part(source, name, directory, point.subpath)
+            elif not os.listdir(directory):
+                _fill(source, name, directory, alone=alone)
 
 
 def _source(root: int, point: MountPoint) -> int:
@@ -54,19 +54,19 @@ def _source(root: int, point: MountPoint) -> int:
     raise KistError(f"source {place} is not directory")
 
 
-def _fill(source: int, volume: Volume, *, alone: bool) -> None:
+def _fill(source: int, name: str, directory: str, *, alone: bool) -> None:
     try:
         if alone:
-            _replace(source, volume.mountpoint)
+            _replace(source, directory)
         else:
-            copy_tree(_path(source), volume.mountpoint)
+            copy_tree(_path(source), directory, drop_attributes=True)
     except OSError as error:
-        raise _cannot_fill(volume, error) from error
+        raise _cannot_fill(name, error) from error
 
 
-def _fill_part(source: int, volume: Volume, inside: str) -> None:
+def _fill_part(source: int, name: str, directory: str, inside: str) -> None:
     """A directory of the volume that is there and empty; nothing is made for it."""
-    with held(os.open(volume.mountpoint, _ROOT)) as root:
+    with held(os.open(directory, _ROOT)) as root:
         try:
             target = path.open_beneath(root, inside, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
@@ -74,13 +74,13 @@ def _fill_part(source: int, volume: Volume, inside: str) -> None:
         with held(target):
             try:
                 if not os.listdir(target):
-                    copy_tree(_path(source), _path(target))
+                    copy_tree(_path(source), _path(target), drop_attributes=True)
             except OSError as error:
-                raise _cannot_fill(volume, error) from error
+                raise _cannot_fill(name, error) from error
 
 
-def _cannot_fill(volume: Volume, error: OSError) -> KistError:
-    return KistError(f"cannot fill volume {volume.name}: {error}")
+def _cannot_fill(name: str, error: OSError) -> KistError:
+    return KistError(f"cannot fill volume {name}: {error}")
 
 
 def _replace(source: int, target: str) -> None:
@@ -88,12 +88,16 @@ def _replace(source: int, target: str) -> None:
     hidden = f"{os.path.dirname(target)}/{FILLING}"
     os.mkdir(hidden, 0o700)
     try:
-        copy_tree(_path(source), hidden)
+        copy_tree(_path(source), hidden, drop_attributes=True)
         os.rename(hidden, target)
     except BaseException:
-        with suppress(OSError):
-            remove_path(hidden)
+        discard(hidden)
         raise
+
+
+def discard(directory: str) -> None:
+    with suppress(OSError):
+        remove_path(directory)
 
 
 def _path(descriptor: int) -> str:
