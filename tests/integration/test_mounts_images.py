@@ -10,9 +10,6 @@ from typing import Any
 import pytest
 from tests.conftest import Kistd, _end_engine, _make_engine, busybox
 
-from kist.model.container import MountPoint
-from kist.runtime import foreign
-
 
 def tree() -> bytes:
     buffer = io.BytesIO()
@@ -188,9 +185,3 @@ def test_with_the_driver_that_copies() -> None:
         assert b"world" in engine.docker("cp", "one:/p/hello", "-").out
     finally:
         _end_engine(engine)
-
-
-def test_another_runtime_is_refused(files: Kistd) -> None:
-    """It could not be told of it; nothing is made."""
-    point = MountPoint(type="image", destination="/i", image="sha256:1")
-    assert foreign.problem([point], "") == "mount /i: an image"

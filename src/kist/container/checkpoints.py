@@ -98,7 +98,9 @@ def _check_possible(engine: Engine, machine: Machine) -> None:
         raise KistError("checkpoint not support on containers with tty")
     images = [point.destination for point in machine.record.mounts if point.image]
     mapped = [point.destination for point in machine.record.mounts if point.id_map is not None]
+    shared = [point.destination for point in machine.record.mounts if point.propagation in ("shared", "rshared")]
     reasons = {
+        f"what is mounted at {', '.join(shared)} shows in the host": bool(shared),
         f"ids are mapped at {', '.join(mapped)}": bool(mapped),
         f"an image is mounted at {', '.join(images)}": bool(images),
         f"the runtime {asked.runtime} is not this engine's own": engine.is_foreign(machine),

@@ -235,6 +235,9 @@ def _root(request: LaunchRequest, layout: Layout, own: set[str]) -> list[do.Oper
 
 
 def _kept_shared(spec: oci.Spec) -> list[do.Operation]:
+    """Without a root that is shared nothing travels out, as in runc."""
+    if spec.linux.rootfs_propagation not in ("shared", "rshared"):
+        return []
     return [
         do.KeepShared(mount.source, mount.destination, "rbind" in mount.options)
         for mount in spec.mounts
