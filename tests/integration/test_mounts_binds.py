@@ -225,6 +225,35 @@ def test_mounts_below_the_source(engine: Kistd, mounted: Path, options: str, abo
     assert (found["/x"], found.get("/x/in", "")) == (above, below)
 
 
+@pytest.mark.parametrize(
+    ("options", "read_only", "shown"),
+    [
+        ({"SizeBytes": 3 << 20, "Mode": 0o1750}, False, "rw,nosuid,nodev,noexec,relatime,size=3072k,mode=1750"),
+        ({"Options": [["exec"]], "SizeBytes": 4097}, True, "ro,nosuid,nodev,relatime,size=8k"),
+        ({"Options": [["noexec"]]}, False, "rw,nosuid,nodev,noexec,relatime"),
+        ({}, False, "rw,nosuid,nodev,noexec,relatime"),
+    ],
+)
+def test_options_of_tmpfs(engine: Kistd, options: dict[str, Any], read_only: bool, shown: str) -> None:
+    mount = {"Type": "tmpfs", "Target": "/x", "ReadOnly": read_only, "TmpfsOptions": options}
+    assert create(engine, ["grep", " /x ", "/proc/mounts"], mount)[0] == 201
+    assert engine.ok("start", "-a", "one").split()[3] == shown
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([["size", "5"]], "invalid option: size"),
+        ([[]], "invalid option array length"),
+        ([["a"] * 3], "invalid option array"),
+    ],
+)
+def test_options_that_no_tmpfs_has(engine: Kistd, options: list[list[str]], told: str) -> None:
+    status, answer = create(engine, ["true"], {"Type": "tmpfs", "Target": "/x", "TmpfsOptions": {"Options": options}})
+    assert status == 400
+    assert answer["message"].startswith(f'invalid mount config for type "tmpfs": {told}')
+
+
 # --- parts of volumes ---
 
 

@@ -185,3 +185,11 @@ def test_with_the_driver_that_copies() -> None:
         assert b"world" in engine.docker("cp", "one:/p/hello", "-").out
     finally:
         _end_engine(engine)
+
+
+def test_an_image_covers_no_file(files: Kistd) -> None:
+    for number, options in enumerate(({}, {"Subpath": "foo"})):
+        mount = image(target="/etc/passwd" if not options else "/etc", **options)
+        assert create(files, ["true"], mount, name=f"c{number}")[0] == 201
+        status, answer = files.request("POST", f"/containers/c{number}/start")
+        assert (status, "Are you trying to mount a directory onto a file" in answer["message"]) == (400, True), answer

@@ -78,6 +78,8 @@ async def resolve(engine: Engine, container_id: str, point: MountPoint, image: I
     """
     if point.type == "image":
         mounted = engine.images.get(point.name)
+        if not mounted.snapshot:
+            raise InvalidParameter(f"image {point.name} has no layers: there is nothing to mount")
         return msgspec.structs.replace(point, image=mounted.id, source=engine.snapshotter.directory(mounted.snapshot))
     if point.type != "volume":
         return point

@@ -427,6 +427,9 @@ class MountOverlay(NamedTuple):
             try:
                 check_kinds(tree, place, self.target)
                 mount.move_mount(tree, place)
+            except OSError as error:
+                context.problem = mount_problem(f"image/{self.inside}", self.target, f"mount dst={self.target}", error)
+                raise
             finally:
                 os.close(place)
         finally:
@@ -587,21 +590,12 @@ class BindInside(NamedTuple):
             raise
 
     def _tell(self, context: Context, call: str, error: OSError) -> None:
-        """In the words of runc and dockerd."""
         if error.errno == errno.EXDEV and self.inside:
             context.problem = (
                 f"path concatenation escapes the base directory, base: {self.source}, subpath: {self.inside}"
             )
-            return
-        context.problem = (
-            f'error mounting "{self.source}" to rootfs at "{self.target}": {call}: '
-            f"{(error.strerror or os.strerror(error.errno or 0)).lower()}"
-        )
-        if error.errno == errno.ENOTDIR:
-            context.problem += (
-                ": Are you trying to mount a directory onto a file (or vice-versa)? "
-                "Check if the specified host path exists and is the expected type"
-            )
+        else:
+            context.problem = mount_problem(self.source, self.target, call, error)
 
     def _clone(self, flags: int) -> int:
         if self.namespace:
@@ -636,11 +630,20 @@ class KeepShared(NamedTuple):
             flags = const.OPEN_TREE_CLONE | (const.AT_RECURSIVE if self.recursive else 0)
             context.shared[self.target] = mount.open_tree(self.source, flags)
         except OSError as error:
-            reason = (error.strerror or "").lower()
-            context.problem = (
-                f'error mounting "{self.source}" to rootfs at "{self.target}": stat {self.source}: {reason}'
-            )
+            context.problem = mount_problem(self.source, self.target, f"stat {self.source}", error)
             raise
+
+
+def mount_problem(source: str, target: str, call: str, error: OSError) -> str:
+    """In the words of runc and dockerd."""
+    reason = (error.strerror or os.strerror(error.errno or 0)).lower()
+    told = f'error mounting "{source}" to rootfs at "{target}": {call}: {reason}'
+    if error.errno != errno.ENOTDIR:
+        return told
+    return (
+        f"{told}: Are you trying to mount a directory onto a file (or vice-versa)? "
+        f"Check if the specified host path exists and is the expected type"
+    )
 
 
 def check_kinds(tree: int, place: int, target: str) -> None:
