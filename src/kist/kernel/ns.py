@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+from contextlib import suppress
 
 from kist.kernel.const import CLONE_INTO_CGROUP, CLONE_NEWUSER, CLONE_PIDFD, SYS_CLONE3
 from kist.kernel.libc import check, libc
@@ -90,7 +91,8 @@ def user_namespace(uids: list[tuple[int, int, int]], gids: list[tuple[int, int, 
     finally:
         ours.close()
         its.close()
-        os.waitpid(pid, 0)
+        with suppress(ChildProcessError):  # who ignores SIGCHLD has nobody to wait for
+            os.waitpid(pid, 0)
 
 
 def write_id_maps(pid: int, uids: list[tuple[int, int, int]], gids: list[tuple[int, int, int]]) -> None:
