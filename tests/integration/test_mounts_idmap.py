@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +137,38 @@ def test_the_command_keeps_whoever_calls_it(engine: Kistd, owned: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert owner(owned / "made") == (1000, 100)
+
+
+def test_the_command_asks_no_other_daemon_for_it(tmp_path: Path) -> None:
+    """Whoever reads over unknown fields makes files that are root's."""
+    asked: list[str] = []
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            body = json.dumps({"Platform": {"Name": "Docker Engine - Community"}, "ApiVersion": "1.51"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Api-Version", "1.51")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            command = [str(Path(sys.executable).parent / "kist"), "-H", f"tcp://127.0.0.1:{server.server_port}"]
+            words = ["run", "--rm", "--mount", f"type=bind,src={tmp_path},dst=/w,idmap=keep", "busybox"]
+            done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=False)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert done.returncode == 125
+    assert "idmap: this daemon is not kistd and cannot map the ids of a mount" in done.stderr
+    assert not [path for path in asked if "create" in path]

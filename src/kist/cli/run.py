@@ -41,6 +41,8 @@ def create_container(context: Context, options: Parsed) -> str:
     config["Env"] += [f"{key}={value}" for key, value in context.proxies().items() if key not in said]
     if is_run:  # a terminal begins with the size of ours
         config["HostConfig"]["ConsoleSize"] = list(terminal_size())
+    if any((mount.get("BindOptions") or {}).get("Kist") for mount in config["HostConfig"].get("Mounts") or ()):
+        _check_maps_ids(context, "run" if is_run else "create")
     query = {"name": options.name or None, "platform": options.platform or None}
     with _id_file(options.cidfile) as keep:
         made = context.client.call("POST", "/containers/create", query, config)
@@ -48,6 +50,13 @@ def create_container(context: Context, options: Parsed) -> str:
     for warning in made["Warnings"] or ():
         print(f"WARNING: {warning}", file=sys.stderr)
     return str(made["Id"])
+
+
+def _check_maps_ids(context: Context, command: str) -> None:
+    """dockerd would read over it, and files would be root's. Raises RunFailed."""
+    about = context.client.call("GET", "/version")
+    if not str((about.get("Platform") or {}).get("Name", "")).startswith("kist "):
+        raise RunFailed("idmap: this daemon is not kistd and cannot map the ids of a mount", 125, command)
 
 
 @contextmanager
