@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,3 +196,18 @@ def test_an_image_covers_no_file(files: Kistd) -> None:
         assert create(files, ["true"], mount, name=f"c{number}")[0] == 201
         status, answer = files.request("POST", f"/containers/c{number}/start")
         assert (status, "Are you trying to mount a directory onto a file" in answer["message"]) == (400, True), answer
+
+
+def test_the_command_asks_for_the_image_that_is_missing(files: Kistd) -> None:
+    """There are no registries yet: what is asked for is told in the refusal."""
+    command = [str(Path(sys.executable).parent / "kist"), "-H", files.host, "run", "--rm"]
+    for source, asked in (("nosuch", "nosuch:latest"), ("busybox:9", "busybox:9")):
+        words = ["--mount", f"type=image,src={source},dst=/i", "busybox", "true"]
+        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 125
+        assert f"Unable to find image '{asked}' locally\n" in done.stderr
+        assert f"pull access denied for {asked.partition(':')[0]}" in done.stderr
+        refused = subprocess.run(
+            [*command, "--pull", "never", *words], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert f"No such image: {asked}" in refused.stderr

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kist.cli.context import Context, RunFailed
+from kist.cli.mounts import mount
 from kist.cli.options import body
 from kist.cli.parse import Parsed
 from kist.cli.stream import Detached, RawTerminal, Session, check_terminal, follow_size, parse_keys, terminal_size
@@ -123,23 +124,32 @@ def create_or_pull(context: Context, options: Parsed, command: str) -> str:
             f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', 125, command
         )
     if options.pull == "always":
-        _ask_for_image(context, options)
-    try:
-        return create_container(context, options)
-    except ApiError as error:
-        if error.status != 404 or not error.message.startswith("No such image") or options.pull == "never":
-            raise
-    name, tag = _name_and_tag(options.arguments[0])
-    print(f"Unable to find image '{name}:{tag}' locally", file=sys.stderr)
-    _ask_for_image(context, options)
+        _ask_for_image(context, options.arguments[0])
+    mounted = [one["Source"] for one in map(mount, options.mount) if one["Type"] == "image" and one.get("Source")]
+    for _ in range(1 + len(mounted)):
+        try:
+            return create_container(context, options)
+        except ApiError as error:
+            if error.status != 404 or not error.message.startswith("No such image") or options.pull == "never":
+                raise
+            image = _missing(error.message, mounted) or options.arguments[0]
+        name, tag = _name_and_tag(image)
+        print(f"Unable to find image '{name}:{tag}' locally", file=sys.stderr)
+        _ask_for_image(context, image)
     return create_container(context, options)
 
 
-def _ask_for_image(context: Context, options: Parsed) -> None:
+def _missing(told: str, mounted: list[str]) -> str:
+    """Which of the images that are to be mounted is not there; docker would ask for the container's again."""
+    named = told.removeprefix("No such image: ")
+    return next((image for image in mounted if ":".join(_name_and_tag(image)) == named), "")
+
+
+def _ask_for_image(context: Context, image: str) -> None:
     from kist.client import credentials
 
-    name, tag = _name_and_tag(options.arguments[0])
-    who = credentials.for_image(context.choice.config, options.arguments[0])
+    name, tag = _name_and_tag(image)
+    who = credentials.for_image(context.choice.config, image)
     headers = {"X-Registry-Auth": who.header()}
     context.client.open("POST", "/images/create", {"fromImage": name, "tag": tag}, headers=headers).read()
 

@@ -574,6 +574,8 @@ class BindInside(NamedTuple):
             context.problem = f'error mounting "{self.source}" to rootfs at "{self.target}" with mapped ids: {reason}'
             if error.errno == errno.EINVAL:
                 context.problem += ": this kernel, or the file system of the source or of a mount below it, cannot"
+            elif error.errno in (errno.ENOSPC, errno.EUSERS, errno.EPERM):
+                context.problem += ": it takes a user namespace, see /proc/sys/user/max_user_namespaces"
             raise
 
     def _attach(self, context: Context, tree: int) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from typing import Any
 
 import pytest
 from tests.unit.runtime.test_plan import HOST, HYBRID, record, request
 
+from kist.kernel import ns
 from kist.model.container import MountPoint
 from kist.model.idmap import IDMap
 from kist.model.mount import Mount
@@ -91,3 +95,23 @@ def test_images_are_mounted_as_their_driver_says() -> None:
 )
 def test_what_another_runtime_cannot_be_told(point: MountPoint, told: str) -> None:
     assert foreign.problem([point], "") == told
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "it takes a user namespace, see /proc/sys/user/max_user_namespaces"),
+        (errno.EINVAL, "this kernel, or the file system of the source or of a mount below it, cannot"),
+    ],
+)
+def test_why_ids_cannot_be_mapped(monkeypatch: pytest.MonkeyPatch, number: int, hint: str) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(ns, "user_namespace", refuse)
+    context = do.Context(HYBRID, "kist/x")
+    step = do.BindInside("/s", "/t", True, 0, False, 0, ids=[[[0, 1, 1]], [[0, 1, 1]]])
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        step._map_ids(context, -1, 0)
+    assert context.problem.startswith('error mounting "/s" to rootfs at "/t" with mapped ids: ')
+    assert context.problem.endswith(hint)
