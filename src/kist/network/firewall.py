@@ -84,7 +84,7 @@ def ruleset(table: str) -> list[nft.Request]:
         ("forward", "filter", "forward", _FILTER),
     ):
         requests.append(nft.new_base_chain(table, name, kind, hook, priority, nft.NFPROTO_INET))
-    chains = {"martians": _martians(), "prerouting": _translations(), "output": _translations(),
+    chains = {"martians": _martians(), "prerouting": _translations(arriving=True), "output": _translations(),
               "postrouting": _sources(), **_inner_chains()}  # fmt: skip
     for name in _inner_chains():
         requests.append(nft.new_chain(table, name, nft.NFPROTO_INET))
@@ -150,17 +150,25 @@ def _martians() -> list[list[bytes]]:
     return [[_FROM, _is_member(_BRIDGES), *local, _DROP]]
 
 
-def _translations() -> list[list[bytes]]:
+def _translations(*, arriving: bool = False) -> list[list[bytes]]:
+    """`arriving`: a neighbour can send a frame to the host's MAC that has its loopback for destination. Translated
+    before it is routed, it would never be seen to be none that may come from outside. And ::1 is never translated, as
+    the kernel leads no packet with it to another interface: who tries is refused at once, not left to wait.
+    """
+    outside = [_destination(4), nft.mask(bytes([255, 0, 0, 0])), nft.compare(bytes([127, 0, 0, 0]), nft.NFT_CMP_NEQ)]
+    others = [_destination(6), nft.compare(ipaddress.IPv6Address("::1").packed, nft.NFT_CMP_NEQ)]
     found = []
     for version in (4, 6):
         sets, size = SETS[version], _registers(version)
+        but = others if version == 6 else outside if arriving else []
+        begin = [*nft.family(version), *but, *nft.local_destination()]
         found.append([
-            *nft.family(version), *nft.local_destination(), *_service(version),
+            *begin, *_service(version),
             nft.lookup(sets.published_at.name, sets.published_at.number, _FIRST, _FIRST),
             nft.destination_nat(_FIRST, _FIRST + size, version),
         ])  # fmt: skip
         found.append([
-            *nft.family(version), *nft.local_destination(), *_port(_FIRST),
+            *begin, *_port(_FIRST),
             nft.lookup(sets.published.name, sets.published.number, _FIRST, _FIRST),
             nft.destination_nat(_FIRST, _FIRST + size, version),
         ])  # fmt: skip
