@@ -70,7 +70,7 @@ def port_map(record: ContainerRecord) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(record.config.exposed_ports or ())
     for port in record.ports:
         key = f"{port.container_port}/{port.protocol}"
-        found[key] = [*(found.get(key) or []), {"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+        found[key] = [*(found.get(key) or []), {"HostIp": port.host_ip, "HostPort": str(port.host_port or "")}]
     return found
 
 
@@ -78,7 +78,9 @@ def ports_summary(record: ContainerRecord) -> list[dict[str, Any]]:
     if not (record.state.alive and record.endpoints):
         return []
     found: list[dict[str, Any]] = [
-        {"IP": one.host_ip, "PrivatePort": one.container_port, "PublicPort": one.host_port, "Type": one.protocol}
+        {"IP": one.host_ip, "PrivatePort": one.container_port}
+        | ({"PublicPort": one.host_port} if one.host_port else {})  # none where the network is routed
+        | {"Type": one.protocol}
         for one in record.ports
     ]
     published = {(one.container_port, one.protocol) for one in record.ports}

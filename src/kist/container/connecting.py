@@ -12,12 +12,11 @@ from kist.container.launching import rewrite_resolv_conf
 from kist.container.machine import Machine
 from kist.container.threads import in_thread
 from kist.container.validate import check_endpoint
+from kist.model import endpoint_sysctls
 from kist.model.config import EndpointSettings
 from kist.model.errors import Forbidden, InvalidParameter, KistError
-from kist.model.network import Endpoint, Network, PublishedPort
-from kist.network import options as driver_options
+from kist.model.network import Endpoint, Network
 from kist.network import plugging
-from kist.network.ports import wanted_ports
 
 _replace = msgspec.structs.replace
 _SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
@@ -61,6 +60,7 @@ class Connecting:
         if mode == "none" or network.name == "none":
             raise InvalidParameter(_ALONE)
         check_endpoint(network.name, settings, network)
+        endpoint_sysctls.parse(settings, "eth0")
         if any(endpoint.network_id == network.id for endpoint in record.endpoints):
             raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
 
@@ -84,7 +84,9 @@ class Connecting:
             # recorded first: whatever happens now, the next kistd knows of it
             self._record(machine, network, settings, endpoints=(*record.endpoints, endpoint))
             pid, gateways = machine.state.pid, joining.gateways(machine.record)
-            await in_thread(lambda: plugging.plug(pid, link, gateways))
+            engine.networks.publish(machine.id, record.name, {}, [], joining.let_in(engine, record, [endpoint]))
+            sysctls = endpoint_sysctls.parse(settings, name)
+            await in_thread(lambda: plugging.plug(pid, link, gateways, sysctls))
         except (OSError, KistError) as error:
             engine.networks.detach(endpoint)
             engine.index.save(machine, _replace(machine.record, endpoints=before.endpoints, networks=before.networks))
@@ -147,15 +149,10 @@ class Connecting:
     async def _settle_ports(self, machine: Machine, before: tuple[Endpoint, ...]) -> None:
         """Published ports lead to the endpoint that is the way out now."""
         engine, record = self._engine, machine.record
-        out = joining.way_out(record, record.endpoints)
-        if out == joining.way_out(record, before):
+        if joining.ways(record, record.endpoints) == joining.ways(record, before):
             return
         engine.networks.unpublish(machine.id)
-        ports: tuple[PublishedPort, ...] = ()
-        if out is not None:
-            binding = driver_options.parse(engine.networks.get(out.network_id).options).binding
-            wanted = wanted_ports(record.config, record.host_config, binding or engine.defaults.publish_address)
-            ports = engine.networks.publish(machine.id, record.name, out, wanted)
+        ports = joining.publish(engine, record, record.endpoints)
         engine.index.save(machine, _replace(machine.record, ports=ports))
 
     def _tell(self, action: str, machine: Machine, network: Network) -> None:

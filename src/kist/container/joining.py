@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 
 import msgspec
 
 from kist.container.engine import Engine
+from kist.container.links import Linked, present
 from kist.container.machine import Machine
 from kist.model.config import EndpointSettings
 from kist.model.container import ContainerRecord
 from kist.model.errors import KistError
-from kist.model.network import Endpoint, Link, Network
+from kist.model.network import Endpoint, Link, Network, PublishedPort
 from kist.network import options as driver_options
 from kist.network.dns.names import endpoint_names
+from kist.network.firewall import Elements
+from kist.network.ports import opened_ports, wanted_ports
+from kist.network.service import Survivor
 
 _PREDEFINED = ("bridge", "host", "none")
 Joined = tuple[tuple[Endpoint, ...], tuple[Link, ...]]
@@ -95,12 +99,6 @@ def priority(record: ContainerRecord, endpoint: Endpoint) -> tuple[int, str]:
     return -settings.gw_priority, endpoint.network
 
 
-def way_out(record: ContainerRecord, endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """The endpoint that IPv4 packets for elsewhere leave by, which published ports lead to as well."""
-    able = [endpoint for endpoint in endpoints if endpoint.gateway or endpoint.gateway6]
-    return min(able, key=lambda endpoint: priority(record, endpoint), default=None)
-
-
 def ways_out(record: ContainerRecord, endpoints: Iterable[Endpoint]) -> tuple[Endpoint | None, Endpoint | None]:
     """The endpoints with the default routes of IPv4 and of IPv6."""
     ordered = sorted(endpoints, key=lambda endpoint: priority(record, endpoint))
@@ -111,6 +109,49 @@ def gateways(record: ContainerRecord) -> list[str]:
     """The default routes of a container as it is connected now."""
     out4, out6 = ways_out(record, record.endpoints)
     return [*([out4.gateway] if out4 else []), *([out6.gateway6] if out6 else [])]
+
+
+def ways(record: ContainerRecord, endpoints: Iterable[Endpoint]) -> dict[int, Endpoint]:
+    """The same by 4 and 6: published ports of a family lead to the endpoint with its default route."""
+    out = dict(zip((4, 6), ways_out(record, endpoints), strict=True))
+    return {version: endpoint for version, endpoint in out.items() if endpoint is not None}
+
+
+def publish(
+    engine: Engine, record: ContainerRecord, endpoints: tuple[Endpoint, ...], others: Mapping[str, Elements] = {}
+) -> tuple[PublishedPort, ...]:
+    """Has the host lead the container's published ports to it, and lets `others` in. Raises KistError."""
+    out = ways(record, endpoints)
+    asked, wanted = record.host_config, []
+    if out and (asked.port_bindings or asked.publish_all_ports):
+        network = engine.networks.get(next(iter(out.values())).network_id)
+        address = driver_options.parse(network.options).binding or engine.defaults.publish_address
+        wanted = wanted_ports(record.config, asked, address, out)
+    return engine.networks.publish(record.id, record.name, out, wanted, others)
+
+
+def let_in(
+    engine: Engine, record: ContainerRecord, endpoints: Iterable[Endpoint], linked: Iterable[Linked] = ()
+) -> dict[str, Elements]:
+    """What the firewall lets through beside published ports, by endpoint: to what a container of a strict network
+    exposes, and from one whose network is closed to what it is linked to.
+    """
+    found: dict[str, Elements] = {}
+    if record.config.exposed_ports or record.host_config.port_bindings:
+        found = engine.networks.exposed(endpoints, opened_ports(record.config, record.host_config))
+    targets = [(link.address, opened_ports(link.child.config, link.child.host_config)) for link in linked]
+    return found | (engine.networks.linked(endpoints, targets) if targets else {})
+
+
+def survivor(engine: Engine, record: ContainerRecord) -> Survivor:
+    """What a container that ran when a kistd ended has of its networks."""
+    return Survivor(
+        record.id,
+        record.endpoints,
+        ways(record, record.endpoints),
+        record.ports,
+        let_in(engine, record, record.endpoints, present(engine.index, record)),
+    )
 
 
 def free_name(network: Network, settings: EndpointSettings, endpoints: Iterable[Endpoint]) -> str:

@@ -9,9 +9,11 @@ import stat
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
+
 from kist.container import cdi, links, mounts, sources
 from kist.container.engine import Engine
-from kist.container.joining import check_exists, join, way_out
+from kist.container.joining import check_exists, join, let_in, publish
 from kist.container.logging import log_setup
 from kist.container.machine import Machine
 from kist.container.naming import has_names, host_file, own_file
@@ -19,8 +21,6 @@ from kist.model.container import ContainerRecord
 from kist.model.errors import Conflict, InvalidParameter
 from kist.model.network import Endpoint, PublishedPort
 from kist.network import files as texts
-from kist.network import options as driver_options
-from kist.network.ports import wanted_ports
 from kist.runtime import oci, seccomp
 from kist.runtime.launch import ForeignRuntime, LaunchRequest, LogSetup
 from kist.runtime.security import parse_security_options
@@ -52,17 +52,13 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
     endpoints, veths = join(engine, machine, address)
     ports: tuple[PublishedPort, ...] = ()
     try:
-        out = way_out(record, endpoints)
-        if out is not None:
-            host_address = driver_options.parse(engine.networks.get(out.network_id).options).binding
-            wanted = wanted_ports(record.config, asked, host_address or engine.defaults.publish_address)
-            ports = engine.networks.publish(machine.id, record.name, out, wanted)
         linked = links.linked(engine.index, record)
+        ports = publish(engine, record, endpoints, let_in(engine, record, endpoints, linked))
         files = _write_files(engine, machine, endpoints, linked)
         program, flags = _filter(engine, machine) if runtime is None else (b"", 0)
         told = tuple(variable for link in linked for variable in link.environment())
         edits = engine.cdi.edits(asked.device_requests) if asked.device_requests else []
-        spec = _spec(engine, machine, joined, files, edits, told)
+        spec = _spec(engine, msgspec.structs.replace(record, endpoints=endpoints), joined, files, edits, told)
         request = LaunchRequest(
             container_id=record.id,
             spec=spec,
@@ -94,20 +90,20 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
 
 def _spec(
     engine: Engine,
-    machine: Machine,
+    record: ContainerRecord,
     joined: Joined,
     files: dict[str, str],
     edits: list[cdi.Edits],
     told: tuple[str, ...] = (),
 ) -> oci.Spec:
     spec = build_spec(
-        machine.record,
+        record,
         engine.host,
         joined,
         files,
         f"{engine.exec_root}/rootfs",
         linked=told,
-        images=mounts.layers_of(engine, machine.record.mounts),
+        images=mounts.layers_of(engine, record.mounts),
     )
     return cdi.apply(spec, edits) if edits else spec
 
@@ -116,7 +112,7 @@ def mounted(engine: Engine, machine: Machine) -> LaunchRequest:
     """What a start is given as far as mounts are concerned, for whoever asks how a running container was mounted."""
     record = machine.record
     asked = record.host_config.device_requests
-    spec = _spec(engine, machine, Joined(), files_of(engine, machine), engine.cdi.edits(asked) if asked else [])
+    spec = _spec(engine, record, Joined(), files_of(engine, machine), engine.cdi.edits(asked) if asked else [])
     return LaunchRequest(
         container_id=record.id,
         spec=spec,

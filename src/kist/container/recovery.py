@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 
+from kist.container import joining
 from kist.container.engine import Engine
 from kist.container.execs import Execs
 from kist.container.exitfile import read_exit
@@ -36,9 +37,7 @@ class Recovery:
     async def run(self) -> None:
         """Adopts, replays, cleans. One container's trouble does not keep the others from being found."""
         machines = self._engine.index.all()
-        self._engine.networks.restore(
-            (machine.id, machine.record.endpoints, machine.record.ports) for machine in machines
-        )
+        self._engine.networks.restore(joining.survivor(self._engine, machine.record) for machine in machines)
         for machine in machines:
             self._engine.naming.add(machine.record.endpoints)
         await asyncio.gather(*(self._recover(machine) for machine in machines))

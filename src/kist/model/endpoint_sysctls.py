@@ -24,5 +24,5 @@ def parse(settings: EndpointSettings, interface: str) -> dict[str, str]:
                 f"'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
             )
         parts[3] = interface
-        found[".".join(parts)] = value
+        found[("/" if "." in interface else ".").join(parts)] = value  # a dot of the name separates nothing
     return found

@@ -7,15 +7,16 @@ that moment is all it takes. For use in a thread of its own: one that has joined
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from kist.kernel import const, ns
 from kist.kernel.rtnetlink import IFLA_NET_NS_PID, RouteSocket
 from kist.model.network import Link
 
 
-def plug(pid: int, link: Link, gateways: list[str]) -> None:
-    """Makes the link between the host and the namespace of a process, and configures its inner end. Default routes are
-    by `gateways` then. Raises OSError.
+def plug(pid: int, link: Link, gateways: list[str], sysctls: Mapping[str, str]) -> None:
+    """Makes the link between the host and the namespace of a process, and configures its inner end, with `sysctls` of
+    it. Default routes are by `gateways` then. Raises OSError.
     """
     with RouteSocket() as route:
         route.create_veth(
@@ -24,10 +25,12 @@ def plug(pid: int, link: Link, gateways: list[str]) -> None:
     try:
         _enter(pid)
         if not any(":" in address for address in link.addresses):
-            _no_ipv6(link.name)
+            _set(f"net/ipv6/conf/{link.name}/disable_ipv6", "1", needed=False)
         with RouteSocket() as route:
             route.configure(link.name, list(link.addresses), [])
             route.replace_gateways(gateways)
+        for key, value in sysctls.items():
+            _set(key, value)
     except OSError:
         unplug_here(link)
         raise
@@ -64,10 +67,12 @@ def _enter(pid: int) -> None:
         os.close(descriptor)
 
 
-def _no_ipv6(name: str) -> None:
+def _set(key: str, value: str, *, needed: bool = True) -> None:
     """/proc/sys shows the namespace of the thread that opens a file there, if by the thread's own name."""
+    name = key if "/" in key else key.replace(".", "/")
     try:
-        with open(f"/proc/thread-self/root/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w", encoding="ascii") as file:
-            file.write("1")
+        with open(f"/proc/thread-self/root/proc/sys/{name}", "w", encoding="ascii") as file:
+            file.write(value)
     except FileNotFoundError:  # a kernel without IPv6
-        return
+        if needed:
+            raise

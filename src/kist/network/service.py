@@ -8,8 +8,9 @@ import ipaddress
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,14 +24,25 @@ from kist.network import bridges, planning
 from kist.network import options as driver_options
 from kist.network.default_bridge import BridgeSettings, default_network
 from kist.network.filtering import Filtering
+from kist.network.firewall import Elements, of_exposed, of_link
 from kist.network.ipam import Allocator, Subnet, mac_of
 from kist.network.ports import Wanted
-from kist.network.publishing import Publishing
+from kist.network.publishing import Kept, Publishing, Way
 from kist.network.repairing import Repairing
 from kist.store.database import Database, Records
 
 log = logging.getLogger(__name__)
 Emit = Callable[[str, Network, dict[str, str]], None]
+
+
+class Survivor(NamedTuple):
+    """A container that runs on: what it has of its networks. `ways`: its endpoints for IPv4 and for IPv6."""
+
+    id: str
+    endpoints: tuple[Endpoint, ...]
+    ways: Mapping[int, Endpoint]
+    ports: tuple[PublishedPort, ...]
+    others: dict[str, Elements]
 
 
 class NetworkService:
@@ -302,6 +314,7 @@ class NetworkService:
 
     def detach(self, endpoint: Endpoint) -> None:
         """The addresses are free again. The veth pair goes with the container's namespace."""
+        self._publishing.withdraw(endpoint.id)
         for is_ipv6, address in ((False, endpoint.address), (True, endpoint.address6)):
             allocator = self._allocators.get((endpoint.network_id, is_ipv6))
             if allocator is not None and address:
@@ -309,39 +322,71 @@ class NetworkService:
 
     # --- published ports ---
 
-    def publish(self, container_id: str, name: str, endpoint: Endpoint, wanted: list[Wanted]) -> tuple[
-        PublishedPort, ...
-    ]:  # fmt: skip
-        """Makes the ports of a container reachable through the host. Raises KistError when one is taken."""
-        if not wanted:
+    def publish(
+        self,
+        container_id: str,
+        name: str,
+        ways: Mapping[int, Endpoint],
+        wanted: list[Wanted],
+        others: Mapping[str, Elements] = {},
+    ) -> tuple[PublishedPort, ...]:
+        """Makes the ports of a container reachable through the host, by its endpoints for IPv4 and for IPv6, and lets
+        `others` of the firewall in, each under a key for `withdraw`. Raises KistError when a port is taken.
+        """
+        if not wanted and not any(others.values()):
             return ()
-        return self._publishing.publish(container_id, name, self.get(endpoint.network_id), endpoint, wanted)
+        return self._publishing.publish(container_id, name, self._ways(ways), wanted, others)
+
+    def exposed(self, endpoints: Iterable[Endpoint], ports: Iterable[tuple[str, int]]) -> dict[str, Elements]:
+        """What lets containers of strict networks be reached on these ports (protocol, port), by endpoint."""
+        listed = list(ports)
+        return {
+            endpoint.id: of_exposed(endpoint, listed)
+            for endpoint in endpoints
+            if listed and self._options(endpoint).strict
+        }
+
+    def linked(
+        self, endpoints: Iterable[Endpoint], targets: Iterable[tuple[str, list[tuple[str, int]]]]
+    ) -> dict[str, Elements]:
+        """What lets a container of the default bridge, where that is closed, reach others: (address, ports)."""
+        found: dict[str, Elements] = {}
+        for endpoint in endpoints:
+            if endpoint.network == "bridge" and endpoint.address and not self._options(endpoint).icc:
+                parts = [of_link(endpoint.address, target, ports) for target, ports in targets]
+                found[endpoint.id] = {name: [one for part in parts for one in part.get(name, ())]
+                                      for name in {name for part in parts for name in part}}  # fmt: skip
+        return found
+
+    def _ways(self, endpoints: Mapping[int, Endpoint]) -> dict[int, Way]:
+        return {version: Way(endpoint, self._is_routed(endpoint, version)) for version, endpoint in endpoints.items()}
+
+    def _is_routed(self, endpoint: Endpoint, version: int) -> bool:
+        options = self._options(endpoint)
+        return (options.mode4 if version == 4 else options.mode6) == "routed"
+
+    def _options(self, endpoint: Endpoint) -> driver_options.BridgeOptions:
+        return driver_options.parse(self.get(endpoint.network_id).options)
+
+    def withdraw(self, key: str) -> None:
+        """Takes back what `publish` let in beside ports."""
+        self._publishing.withdraw(key)
 
     def unpublish(self, container_id: str) -> None:
         """Takes the ports of a container back."""
         self._publishing.unpublish(container_id)
 
-    def restore(self, containers: Iterable[tuple[str, tuple[Endpoint, ...], tuple[PublishedPort, ...]]]) -> None:
-        """Takes the addresses and ports of containers (id, endpoints, ports) that run on."""
-        published = []
-        for container_id, endpoints, ports in containers:
-            for endpoint in endpoints:
+    def restore(self, containers: Iterable[Survivor]) -> None:
+        """Takes the addresses and ports of containers that run on."""
+        kept = []
+        for one in containers:
+            for endpoint in one.endpoints:
                 for is_ipv6, address in ((False, endpoint.address), (True, endpoint.address6)):
                     allocator = self._allocators.get((endpoint.network_id, is_ipv6))
                     if allocator is not None and address:
                         allocator.reserve(address)
-            carrier = self.carrier(endpoints)
-            if ports and carrier is not None:
-                published.append((container_id, self.get(carrier.network_id), carrier, ports))
-        self._publishing.restore(published)
-
-    def carrier(self, endpoints: Iterable[Endpoint]) -> Endpoint | None:
-        """The endpoint that published ports lead to: the first whose network is not internal."""
-        for endpoint in endpoints:
-            network = next((one for one in self._records.values() if one.id == endpoint.network_id), None)
-            if network is not None and network.driver == "bridge" and not network.internal:
-                return endpoint
-        return None
+            kept.append(Kept(one.id, self._ways(one.ways), one.ports, one.others))
+        self._publishing.restore(kept)
 
     def close_openings(self) -> None:
         """Takes our rules out of the chains of others, when nothing runs any more that needs them."""

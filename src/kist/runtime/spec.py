@@ -195,9 +195,15 @@ def _sysctls(asked: HostConfig, host: Host, id_map: tuple[int, int] | None) -> d
 
 
 def _interface_sysctls(record: ContainerRecord) -> dict[str, str]:
-    """Of the one interface a container of this engine can have."""
-    settings = record.networks.get(record.host_config.network_mode)
-    return endpoint_sysctls.parse(settings, "eth0") if settings is not None else {}
+    """Of the interfaces that the container has, by their names inside."""
+    found: dict[str, str] = {}
+    for endpoint in record.endpoints:
+        settings = record.networks.get(endpoint.network)
+        if settings is None and endpoint.network == "bridge":
+            settings = record.networks.get("default")
+        if settings is not None:
+            found |= endpoint_sysctls.parse(settings, endpoint.name)
+    return found
 
 
 def _check_sysctl(key: str, asked: HostConfig) -> None:
