@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from kist.kernel import conntrack
 from kist.kernel import nftables as nft
 from kist.model.network import Network
 from kist.network import firewall as rules
@@ -84,6 +85,18 @@ class Filtering:
         for one in elements:
             for name, listed in one.items():
                 self._elements.setdefault(name, {}).update({element.key: element for element in listed})
+
+    def forget_datagrams(self, targets: Iterable[tuple[str, int]]) -> None:
+        """What comes to these (address, port) of the host by UDP goes where it is led now: a client that goes on
+        sending would be led for ever as it was before.
+        """
+        listed = list(targets)
+        if not (listed and self._active):
+            return
+        try:
+            conntrack.forget_datagrams(listed)
+        except OSError as error:
+            log.warning("clients that send to published UDP ports may have to pause: %s", error.strerror)
 
     def _change(self, elements: Iterable[rules.Elements], *, add: bool) -> None:
         requests = [request for one in elements for request in rules.changes(self._table, one, add=add)]

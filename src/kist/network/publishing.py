@@ -68,12 +68,14 @@ class Publishing:
             raise KistError(f"cannot publish ports: {error}") from error
         if elements:
             self._elements[container_id] = elements
+            self._filtering.forget_datagrams(_datagrams(ports))
         self._others.update(added)
         return ports
 
     def unpublish(self, container_id: str) -> None:
-        self._reservations.release(container_id)
+        ports = self._reservations.release(container_id)
         self._filtering.remove(self._elements.pop(container_id, ()))
+        self._filtering.forget_datagrams(_datagrams(ports))
 
     def withdraw(self, key: str) -> None:
         """Takes back what is not of a port."""
@@ -109,3 +111,7 @@ def _led(ways: Ways, ports: tuple[PublishedPort, ...]) -> list[Elements]:
         if way is not None:
             found.append(of_port(port, way.endpoint, routed4=way.routed, routed6=way.routed))
     return found
+
+
+def _datagrams(ports: Iterable[PublishedPort]) -> list[tuple[str, int]]:
+    return [(port.host_ip, port.host_port) for port in ports if port.protocol == "udp" and port.host_port]
