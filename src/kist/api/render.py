@@ -40,9 +40,8 @@ def networks(record: ContainerRecord) -> dict[str, Any]:
     if mode.startswith("container:"):
         return {}
     asked = {("bridge" if name == "default" else name): settings for name, settings in record.networks.items()}
-    names = list(asked) or [mode]
     found = {}
-    for name in names if mode in names else [mode]:
+    for name in asked or ([] if record.left_all else [mode]):
         settings = asked.get(name) or EndpointSettings()
         for endpoint in record.endpoints:
             if endpoint.network == name:

@@ -11,9 +11,10 @@ from kist.container.engine import Engine
 from kist.container.launching import rewrite_resolv_conf
 from kist.container.machine import Machine
 from kist.container.threads import in_thread
-from kist.container.validate import check_endpoint
+from kist.container.validate import check_endpoint, check_mac
 from kist.model import endpoint_sysctls
 from kist.model.config import EndpointSettings
+from kist.model.container import ContainerRecord
 from kist.model.errors import Forbidden, InvalidParameter, KistError
 from kist.model.network import Endpoint, Network
 from kist.network import plugging
@@ -60,17 +61,18 @@ class Connecting:
         if mode == "none" or network.name == "none":
             raise InvalidParameter(_ALONE)
         check_endpoint(network.name, settings, network)
+        check_mac(settings.mac_address)
         endpoint_sysctls.parse(settings, "eth0")
         if any(endpoint.network_id == network.id for endpoint in record.endpoints):
             raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
 
     def _record(self, machine: Machine, network: Network, settings: EndpointSettings, **changes: object) -> None:
         asked = dict(machine.record.networks)
-        if not asked:  # what it has by its mode alone is one of several now
+        if not asked and not machine.record.left_all:  # what it has by its mode alone is one of several now
             own = self._engine.networks.get(machine.record.host_config.network_mode)
             asked[own.name] = EndpointSettings(network_id=own.id)
         asked[network.name] = _replace(settings, network_id=network.id)
-        record = _replace(machine.record, networks=asked)
+        record = _replace(machine.record, networks=asked, left_all=False)
         self._engine.index.save(machine, _replace(record, **changes) if changes else record)
 
     async def _plug(self, machine: Machine, network: Network, settings: EndpointSettings) -> None:
@@ -89,7 +91,8 @@ class Connecting:
             await in_thread(lambda: plugging.plug(pid, link, gateways, sysctls))
         except (OSError, KistError) as error:
             engine.networks.detach(endpoint)
-            engine.index.save(machine, _replace(machine.record, endpoints=before.endpoints, networks=before.networks))
+            kept = _replace(machine.record, endpoints=before.endpoints, networks=before.networks)
+            engine.index.save(machine, _replace(kept, left_all=before.left_all))
             if isinstance(error, OSError):
                 raise KistError(f"cannot connect container {record.name} to network {network.name}: {error}") from error
             raise
@@ -114,14 +117,11 @@ class Connecting:
 
     def _forget(self, machine: Machine, network: Network) -> None:
         record = machine.record
-        own = self._engine.networks.get(record.host_config.network_mode).name == network.name
-        if network.name not in record.networks and not (own and not record.networks):
+        by_mode = not record.networks and not record.left_all
+        own = by_mode and self._engine.networks.get(record.host_config.network_mode).name == network.name
+        if network.name not in record.networks and not own:
             raise KistError(f"container {machine.id} is not connected to the network {network.name}")
-        asked = {name: settings for name, settings in record.networks.items() if name != network.name}
-        host = record.host_config
-        if own:  # its mode is that of what is left, or of none
-            host = _replace(host, network_mode=next(iter(asked), "none"))
-        self._engine.index.save(machine, _replace(record, networks=asked, host_config=host))
+        self._engine.index.save(machine, _without(record, network))
 
     async def _unplug(self, machine: Machine, network: Network) -> None:
         record = machine.record
@@ -134,8 +134,7 @@ class Connecting:
         except OSError as error:
             raise KistError(f"container {machine.id} failed to leave network {network.name}: {error}") from error
         left = tuple(one for one in record.endpoints if one is not endpoint)
-        asked = {name: settings for name, settings in machine.record.networks.items() if name != network.name}
-        self._engine.index.save(machine, _replace(machine.record, endpoints=left, networks=asked))
+        self._engine.index.save(machine, _replace(_without(machine.record, network), endpoints=left))
         self._engine.networks.detach(endpoint)
         self._engine.naming.remove([endpoint])
         gateways = joining.gateways(machine.record)
@@ -158,3 +157,9 @@ class Connecting:
     def _tell(self, action: str, machine: Machine, network: Network) -> None:
         attributes = {"container": machine.id, "name": network.name, "type": network.driver}
         self._engine.events.emit("network", action, network.id, attributes)
+
+
+def _without(record: ContainerRecord, network: Network) -> ContainerRecord:
+    """Its mode stays as it was asked for, as Docker leaves it."""
+    asked = {name: settings for name, settings in record.networks.items() if name != network.name}
+    return _replace(record, networks=asked, left_all=not asked)

@@ -53,15 +53,15 @@ def join(engine: Engine, machine: Machine, preferred: str = "") -> Joined:
 
 
 def _networks(engine: Engine, record: ContainerRecord) -> list[tuple[Network, EndpointSettings]]:
-    """The network of the mode first, then the others as they were asked for."""
+    """The network of the mode first, then the others as they were asked for. It may have left that of its mode."""
     mode = record.host_config.network_mode
     if mode in ("host", "none") or mode.startswith("container:") or record.config.network_disabled:
         return []
-    first = engine.networks.get(mode)
-    found = {first.name: (first, EndpointSettings())}
-    for name, settings in record.networks.items():
-        network = engine.networks.get(name)
-        found[network.name] = (network, settings)
+    asked = [(engine.networks.get(name), settings) for name, settings in record.networks.items()]
+    if not asked:
+        asked = [(engine.networks.get(mode), EndpointSettings())]
+    asked.sort(key=lambda one: mode not in (one[0].name, one[0].id))
+    found = {network.name: (network, settings) for network, settings in asked}
     return [(network, settings) for network, settings in found.values() if network.driver == "bridge"]
 
 
@@ -175,8 +175,11 @@ def _with_gateways(record: ContainerRecord, endpoints: list[Endpoint], links: li
     )
 
 
-def check_exists(engine: Engine, mode: str) -> None:
+def check_exists(engine: Engine, record: ContainerRecord) -> None:
     """Raises NotFound for a network that was removed since the container was made."""
+    mode = record.host_config.network_mode
+    if record.networks:
+        return  # `join` looks for each
     if mode not in _PREDEFINED and not mode.startswith("container:"):
         network = engine.networks.get(mode)
         if network.config_only:

@@ -48,7 +48,7 @@ def prepare(engine: Engine, machine: Machine, address: str = "") -> Prepared:
             os.unlink(f"{run_dir}/{name}")
         except IsADirectoryError:  # what another runtime keeps
             shutil.rmtree(f"{run_dir}/{name}")
-    check_exists(engine, asked.network_mode)
+    check_exists(engine, record)
     endpoints, veths = join(engine, machine, address)
     ports: tuple[PublishedPort, ...] = ()
     try:

@@ -109,7 +109,7 @@ class Lifecycle:
             # In memory first: a disk that refuses makes a failed start, which gives back what the record names.
             networks = engine.networks.identified(machine.record.networks, machine.record.host_config.network_mode)
             machine.record = msgspec.structs.replace(
-                machine.record, endpoints=endpoints, ports=ports, networks=networks
+                machine.record, endpoints=endpoints, ports=ports, networks=networks, left_all=False
             )
             engine.index.save(machine, machine.record)
             engine.naming.add(endpoints)

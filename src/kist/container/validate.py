@@ -152,9 +152,14 @@ def validate_networking(endpoints: dict[str, EndpointSettings] | None, networks:
     for key, endpoint in (endpoints or {}).items():
         name = "bridge" if key == "default" else key
         endpoint_sysctls.parse(endpoint, "eth0")
-        if endpoint.mac_address and not _MAC.match(endpoint.mac_address):
-            raise InvalidParameter(f"invalid config for network {name}: invalid MAC address {endpoint.mac_address}")
+        check_mac(endpoint.mac_address, f"invalid config for network {name}: ")
         check_endpoint(name, endpoint, networks.get(key), f"invalid config for network {name}: ")
+
+
+def check_mac(address: str, where: str = "") -> None:
+    """Raises InvalidParameter."""
+    if address and not _MAC.match(address):
+        raise InvalidParameter(f"{where}invalid MAC address {address}")
 
 
 def check_endpoint(name: str, endpoint: EndpointSettings, network: Network | None, where: str = "") -> None:

@@ -113,6 +113,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     state: State = State()
     endpoints: tuple[Endpoint, ...] = ()  # while it runs
     ports: tuple[PublishedPort, ...] = ()
+    left_all: bool = False  # it was disconnected from every network; its next start joins that of its mode again
     restart_count: int = 0
     has_been_started: bool = False
     manually_stopped: bool = False
