@@ -158,11 +158,19 @@ def _more(before: Any, after: Any) -> bool:
 class Box:
     """A container that runs."""
 
-    def __init__(self, world: World, spaces: ExitStack, name: str, network: str, *options: str) -> None:
+    def __init__(
+        self, world: World, spaces: ExitStack, name: str, network: str, *options: str, run: bool = True
+    ) -> None:
         self.engine, self.name, self.network = world.engine, name, network
-        world.engine.ok("run", "-d", "--name", name, "--network", network, *options, "busybox", "sleep", "10000")
+        if run:
+            self.engine.ok("run", "-d", "--name", name, "--network", network, *options, "busybox", "sleep", "10000")
         self.space = world.container(name)
         spaces.callback(self.space.close)
+
+    @classmethod
+    def of(cls, world: World, spaces: ExitStack, name: str, network: str) -> Box:
+        """One that runs already."""
+        return cls(world, spaces, name, network, run=False)
 
     @property
     def four(self) -> str:
