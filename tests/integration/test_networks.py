@@ -201,7 +201,7 @@ def test_bad_input_is_refused_as_docker_does(world: World) -> None:
 
 
 def test_several_networks_have_stable_names_and_one_way_out(world: World, spaces: ExitStack) -> None:
-    """The network of the mode is eth0, the others follow as they are in the request, where docker sorts them by name. The
+    """The network of the mode is eth0, the others follow as in the request, which docker sorts by name. The
     way out is by priority, else by name; and after a restart all is the same.
     """
     engine = world.engine
