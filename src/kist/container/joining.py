@@ -143,6 +143,15 @@ def let_in(
     return found | (engine.networks.linked(endpoints, targets) if targets else {})
 
 
+def let_in_anew(engine: Engine, machine: Machine) -> None:
+    """After a change of what a running container is linked to. Raises KistError."""
+    record = machine.record
+    others = let_in(engine, record, record.endpoints, present(engine.index, record))
+    for key in others:
+        engine.networks.withdraw(key)
+    engine.networks.publish(record.id, record.name, {}, [], others)
+
+
 def survivor(engine: Engine, record: ContainerRecord) -> Survivor:
     """What a container that ran when a kistd ended has of its networks."""
     return Survivor(

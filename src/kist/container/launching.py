@@ -13,7 +13,7 @@ import msgspec
 
 from kist.container import cdi, links, mounts, sources
 from kist.container.engine import Engine
-from kist.container.joining import check_exists, join, let_in, publish
+from kist.container.joining import check_exists, join, let_in, let_in_anew, publish
 from kist.container.logging import log_setup
 from kist.container.machine import Machine
 from kist.container.naming import has_names, host_file, own_file
@@ -243,6 +243,11 @@ def tell_parents(engine: Engine, machine: Machine) -> None:
     address = links.address_of(machine.record)
     for parent, alias in engine.index.parents(machine.id) if address else ():
         _edit_hosts(engine, parent, partial(texts.with_address, name=links.bare(alias), address=address))
+        if parent.state.alive:
+            try:
+                let_in_anew(engine, parent)
+            except KistError as error:
+                log.warning("container %s does not reach what it is linked to: %s", parent.id, error.message)
 
 
 def forget_link(engine: Engine, parent: Machine, alias: str) -> None:

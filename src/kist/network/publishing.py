@@ -64,7 +64,8 @@ class Publishing:
         try:
             self._filtering.add([*elements, *added.values()])
         except OSError as error:
-            self._reservations.release(container_id)
+            if ports:
+                self._reservations.release(container_id)
             raise KistError(f"cannot publish ports: {error}") from error
         if elements:
             self._elements[container_id] = elements
@@ -105,8 +106,8 @@ class Publishing:
 
 
 def _led(ways: Ways, ports: tuple[PublishedPort, ...]) -> list[Elements]:
-    found = []
-    for port in ports:
+    found: list[Elements] = []
+    for port in dict.fromkeys(ports):  # in a routed network ports of the host that lead to one port are one
         way = ways.get(6 if ":" in port.host_ip else 4)
         if way is not None:
             found.append(of_port(port, way.endpoint, routed4=way.routed, routed6=way.routed))
