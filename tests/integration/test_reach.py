@@ -210,6 +210,19 @@ def test_who_goes_on_sending_datagrams_is_led_to_who_is_there_now(world: World, 
         engine.ok("rm", "-f", "between")
 
 
+def test_a_network_says_where_its_ports_are_published_and_whom_it_trusts(world: World, spaces: ExitStack) -> None:
+    bridge = "com.docker.network.bridge"
+    world.engine.ok("network", "create", *BOTH, "-o", f"{bridge}.host_binding_ipv4=127.0.0.1", "one")
+    world.engine.ok("network", "create", *BOTH2, "-o", f"{bridge}.trusted_host_interfaces=wire", "two")
+    web, trusting = Box(world, spaces, "web", "one", "-p", "9670:80"), Box(world, spaces, "trusting", "two")
+    assert web.ports() == {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "9670"}]}
+    assert heard(web.space, 80, world.other, HOME, 9670) == ""
+    assert meets(web.space, 80, world.home, "127.0.0.1", 9670) == "172.30.0.1"
+    routes_to(world, "172.31.0.0/24", HOME)
+    assert meets(trusting.space, 80, world.other, trusting.four) == OTHER
+    assert heard(trusting.space, 80, web.space, trusting.four) == ""
+
+
 def test_publish_all(world: World, spaces: ExitStack) -> None:
     world.engine.ok("network", "create", *BOTH, "one")
     web = Box(
@@ -335,7 +348,7 @@ def test_a_routed_network_is_reached_by_its_own_addresses(world: World, spaces: 
     options = ("-o", f"{_MODE4}=routed", "-o", f"{_MODE6}=routed")
     world.engine.ok("network", "create", *BOTH, *options, "one")
     world.engine.ok("network", "create", *BOTH2, "two")
-    web = Box(world, spaces, "web", "one", "-p", f"8080:80/{kind}", "--expose", "81")
+    web = Box(world, spaces, "web", "one", "-p", f"8080:80/{kind}", "--expose", "81", "-p", "8085:85", "-p", "8086:85")
     far = Box(world, spaces, "far", "two")
     routes_to(world, "172.30.0.0/24", HOME)
     routes_to(world, "fd00:30::/64", HOME6)
@@ -466,6 +479,14 @@ def test_links_open_a_closed_default_bridge(busybox_archive: Path, spaces: ExitS
             assert meets(web.space, 80, linked.space, web.four) == linked.four
             assert heard(web.space, 81, linked.space, web.four) == ""
             assert heard(web.space, 80, other.space, web.four) == ""
+        spaces.close()
+        world.engine.ok("stop", "-t", "0", "web")
+        taker = Box(world, spaces, "taker", "bridge")
+        world.engine.ok("start", "web")
+        web, linked = Box.of(world, spaces, "web", "bridge"), Box.of(world, spaces, "linked", "bridge")
+        assert web.four != taker.four
+        assert meets(web.space, 80, linked.space, web.four) == linked.four
+        assert heard(taker.space, 80, linked.space, taker.four) == "", "it has the address that the link led to"
         world.engine.ok("rm", "-f", "linked")
         world.engine.request("POST", "/kist/quiesce")
         stranger = Box(world, spaces, "stranger", "bridge")
