@@ -18,7 +18,7 @@ from kist.container.logging import log_setup
 from kist.container.machine import Machine
 from kist.container.naming import has_names, host_file, own_file
 from kist.model.container import ContainerRecord
-from kist.model.errors import Conflict, InvalidParameter
+from kist.model.errors import Conflict, InvalidParameter, KistError
 from kist.model.network import Endpoint, PublishedPort
 from kist.network import files as texts
 from kist.runtime import oci, seccomp

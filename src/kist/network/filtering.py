@@ -91,7 +91,7 @@ class Filtering:
         sending would be led for ever as it was before.
         """
         listed = list(targets)
-        if not (listed and self._active):
+        if not (listed and self.active):
             return
         try:
             conntrack.forget_datagrams(listed)
