@@ -398,6 +398,52 @@ CONTEXT = (
     Command("update", "[OPTIONS] CONTEXT", "Update a context", "contexts:update", (_DESCRIPTION, _ENDPOINT), 1, 1),
     Command("use", "CONTEXT", "Set the current docker context", "contexts:use", (), 0, -1),
 )  # fmt: skip
+_NETWORK_CREATE = (
+    Opt("attachable", "flag", "Enable manual container attachment"),
+    Opt("aux-address", "pairs", "Auxiliary IPv4 or IPv6 addresses used by Network driver"),
+    Opt("config-from", "text", "The network from which to copy the configuration"),
+    Opt("config-only", "flag", "Create a configuration only network"),
+    Opt("driver", "text", "Driver to manage the Network", "d", "bridge"),
+    Opt("gateway", "strings", "IPv4 or IPv6 Gateway for the master subnet"),
+    Opt("ingress", "flag", "Create swarm routing-mesh network"),
+    Opt("internal", "flag", "Restrict external access to the network"),
+    Opt("ip-range", "strings", "Allocate container ip from a sub-range"),
+    Opt("ipam-driver", "text", "IP Address Management Driver", default="default"),
+    Opt("ipam-opt", "pairs", "Set IPAM driver specific options"),
+    Opt("ipv4", "flag", "Enable or disable IPv4 address assignment", default=True),
+    Opt("ipv6", "flag", "Enable or disable IPv6 address assignment"),
+    Opt("label", "list", "Set metadata on a network", check="label"),
+    Opt("opt", "pairs", "Set driver specific options", "o"),
+    Opt("scope", "text", "Control the network's scope"),
+    Opt("subnet", "strings", "Subnet in CIDR format that represents a network segment"),
+)
+_NETWORK_CONNECT = (
+    Opt("alias", "strings", "Add network-scoped alias for the container"),
+    Opt("driver-opt", "strings", "driver options for the network"),
+    Opt(
+        "gw-priority",
+        "int",
+        "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+    ),
+    Opt("ip", "text", 'IPv4 address (e.g., "172.30.100.104")'),
+    Opt("ip6", "text", 'IPv6 address (e.g., "2001:db8::33")'),
+    Opt("link", "list", "Add link to another container", check="link"),
+    Opt("link-local-ip", "strings", "Add a link-local address for the container"),
+)
+NETWORK = (
+    Command("connect", "[OPTIONS] NETWORK CONTAINER", "Connect a container to a network", "networks:connect",
+            _NETWORK_CONNECT, 2, 2),
+    Command("create", "[OPTIONS] NETWORK", "Create a network", "networks:create", _NETWORK_CREATE, 1, 1),
+    Command("disconnect", "[OPTIONS] NETWORK CONTAINER", "Disconnect a container from a network", "networks:disconnect",
+            (Opt("force", "flag", "Force the container to disconnect from a network", "f"),), 2, 2),
+    Command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks",
+            "networks:inspect", (_FORMAT,), 1, -1),
+    Command("ls", "[OPTIONS]", "List networks", "networks:listing", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET),
+            aliases=("list",)),
+    Command("prune", "[OPTIONS]", "Remove all unused networks", "system:network_prune", _PRUNE_CONTAINERS),
+    Command("rm", "NETWORK [NETWORK...]", "Remove one or more networks", "networks:remove",
+            (Opt("force", "flag", "Do not error if the network does not exist", "f"),), 1, -1, aliases=("remove",)),
+)  # fmt: skip
 
 TOP = (
     *CONTAINER,
@@ -453,13 +499,7 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("rm", "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", "others:volume_rm",
                 (Opt("force", "flag", "Force the removal of one or more volumes", "f"),), 1, -1),
     )),
-    "network": ("Manage networks", (
-        Command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks",
-                "others:network_inspect", (_FORMAT,), 1, -1),
-        Command("ls", "[OPTIONS]", "List networks", "others:network_ls", (_FILTER, _LIST_FORMAT, _NO_TRUNC, _QUIET),
-                aliases=("list",)),
-        Command("prune", "[OPTIONS]", "Remove all unused networks", "system:network_prune", _PRUNE_CONTAINERS),
-    )),
+    "network": ("Manage networks", NETWORK),
     "system": ("Manage the engine", (
         *SYSTEM[1:],
         Command("df", "[OPTIONS]", "Show disk usage", "system:df", (_LIST_FORMAT, Opt("verbose", "flag", "Show detailed information on space usage", "v"))),
@@ -494,7 +534,6 @@ NOT_YET = {
                     _MEANWHILE),
     **dict.fromkeys((
         "compose", "swarm", "service", "stack", "node", "secret", "config", "plugin", "builder", "buildx", "manifest",
-        "trust", "bake", "model", "volume update", "network create", "network rm", "network connect",
-        "network disconnect",
+        "trust", "bake", "model", "volume update",
     ), ""),
 }  # fmt: skip

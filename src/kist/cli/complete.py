@@ -205,7 +205,10 @@ def _arguments(place: Place, current: str, ask: Asker) -> tuple[Found, int]:
     source = values.argument(names[min(number, len(names) - 1)], place.path, place.flags)
     if source == "files":
         return [], FILES
-    listed = ask.names(source)
+    if place.arguments and place.path in (("network", "connect"), ("network", "disconnect")):
+        listed: list[Any] = ask.attached(place.arguments[0], "disconnect" in place.path)
+    else:
+        listed = ask.names(source)
     if "..." in place.command.usage:
         listed = [one for one in listed if one not in place.arguments]
     return _starting(listed, current), NO_FILES
@@ -224,21 +227,26 @@ class Asker:
 
     def names(self, source: str) -> list[Any]:
         """What a source of `values` holds now; nothing when there is no daemon. Raises KistError."""
-        if not source:
-            return []
+        return self._asked(_SOURCES[source]) if source else []
+
+    def attached(self, network: str, attached: bool) -> list[Any]:
+        """The containers that are in a network, or those that are not. Raises KistError."""
+        return self._asked(_containers(wanted=lambda one: (network in one["NetworkSettings"]["Networks"]) == attached))
+
+    def _asked(self, source: Callable[[Context], list[Any]]) -> list[Any]:
         given: Parsed = parse(GLOBAL, self._words, "kist")
         context = Context(Choice(given))
         try:
-            return _SOURCES[source](context)
+            return source(context)
         finally:
             context.close()
 
 
-def _containers(*states: str) -> Callable[[Context], list[str]]:
+def _containers(*states: str, wanted: Callable[[Any], bool] = lambda _: True) -> Callable[[Context], list[str]]:
     def names(context: Context) -> list[str]:
         listed = context.client.call("GET", "/containers/json", {"all": True})
         return [
-            name[1:] for one in listed if not states or one["State"] in states
+            name[1:] for one in listed if (not states or one["State"] in states) and wanted(one)
             for name in one["Names"] if "/" not in name[1:]
         ]  # fmt: skip
 

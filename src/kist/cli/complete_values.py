@@ -107,6 +107,7 @@ OPTIONS: dict[str, Source] = {
     "checkpoint-dir": "files",
     "cidfile": "files",
     "config": "files",
+    "config-from": "networks",
     "context": "contexts",
     "detach-keys": ("ctrl-",),
     "blkio-weight-device": "files",
@@ -117,6 +118,7 @@ OPTIONS: dict[str, Source] = {
     "device-write-iops": "files",
     "docker": ("host=", "ca=", "cert=", "key=", "skip-tls-verify=", "from="),
     "driver": "volume drivers",
+    "driver-opt": ("com.docker.network.endpoint.ifname=", "com.docker.network.endpoint.sysctls="),
     "env": "environment",
     "env-file": "files",
     "from": "contexts",
@@ -124,6 +126,7 @@ OPTIONS: dict[str, Source] = {
     "health-on-failure": ("none", "kill", "restart", "stop"),
     "host": ("unix://", "tcp://", "ssh://"),
     "input": "files",
+    "ipam-driver": ("default",),
     "isolation": ("default",),
     "ipc": ("container:", "host", "none", "private", "shareable"),
     "label-file": "files",
@@ -151,6 +154,7 @@ OPTIONS: dict[str, Source] = {
     "mount": ("type=bind,", "type=volume,", "type=tmpfs,", "type=image,"),
     "net": "networks",
     "network": "networks",
+    "opt": ("device=", "o=", "type="),
     "output": "files",
     "pid": ("container:", "host"),
     "platform": (
@@ -169,6 +173,7 @@ OPTIONS: dict[str, Source] = {
     "pull": ("always", "missing", "never"),
     "restart": ("no", "always", "on-failure", "unless-stopped"),
     "runtime": "runtimes",
+    "scope": ("local",),
     "security-opt": ("apparmor=", "label=", "no-new-privileges", "seccomp=", "systempaths=unconfined"),
     "signal": SIGNALS,
     "stop-signal": SIGNALS,
@@ -204,17 +209,37 @@ OPTIONS: dict[str, Source] = {
     "volume-driver": "volume drivers",
     "volumes-from": "containers",
 }
+_BRIDGE_OPTIONS = tuple(
+    f"com.docker.network.{name}="
+    for name in (
+        "bridge.enable_icc",
+        "bridge.enable_ip_masquerade",
+        "bridge.gateway_mode_ipv4",
+        "bridge.gateway_mode_ipv6",
+        "bridge.host_binding_ipv4",
+        "bridge.inhibit_ipv4",
+        "bridge.name",
+        "bridge.trusted_host_interfaces",
+        "container_iface_prefix",
+        "driver.mtu",
+        "enable_ipv4",
+        "enable_ipv6",
+        "host_ipv4",
+        "host_ipv6",
+    )
+)
 
 # What is the user's own to say: names to be, numbers, times, texts. An option is here or has values above.
 FREE_TEXT = frozenset({
-    "add-host", "annotation", "author", "blkio-weight", "cgroup-parent", "change", "checkpoint", "cpu-count",
-    "cpu-percent", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "cpu-shares", "cpus", "cpuset-cpus",
-    "cpuset-mems", "description", "device-cgroup-rule", "dns", "dns-opt", "dns-option", "dns-search", "domainname",
-    "entrypoint", "expose", "group-add", "health-cmd", "health-interval", "health-retries", "health-start-interval",
-    "health-start-period", "health-timeout", "hostname", "io-maxbandwidth", "io-maxiops", "ip", "ip6", "kernel-memory",
-    "label", "last", "link-local-ip", "mac-address", "memory", "memory-reservation", "memory-swap",
-    "memory-swappiness", "message", "name", "net-alias", "network-alias", "oom-score-adj", "opt", "pids-limit",
-    "publish", "shm-size", "since", "stop-timeout", "tail", "time", "timeout", "tmpfs", "until", "user", "workdir",
+    "add-host", "alias", "annotation", "author", "aux-address", "blkio-weight", "cgroup-parent", "change", "checkpoint",
+    "cpu-count", "cpu-percent", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "cpu-shares", "cpus",
+    "cpuset-cpus", "cpuset-mems", "description", "device-cgroup-rule", "dns", "dns-opt", "dns-option", "dns-search",
+    "domainname", "entrypoint", "expose", "gateway", "group-add", "gw-priority", "health-cmd", "health-interval",
+    "health-retries", "health-start-interval", "health-start-period", "health-timeout", "hostname", "io-maxbandwidth",
+    "io-maxiops", "ip", "ip-range", "ip6", "ipam-opt", "kernel-memory", "label", "last", "link-local-ip", "mac-address",
+    "memory", "memory-reservation", "memory-swap", "memory-swappiness", "message", "name", "net-alias", "network-alias",
+    "oom-score-adj", "pids-limit", "publish", "shm-size", "since", "stop-timeout", "subnet", "tail", "time", "timeout",
+    "tmpfs", "until", "user", "workdir",
 })  # fmt: skip
 
 _WITH_RAW = ("ps", "container ls", "images", "image ls", "volume ls", "network ls", "system df")
@@ -351,6 +376,8 @@ def of(option: str, path: tuple[str, ...]) -> Source:
         return _FORMATS.get(" ".join(path), ("json",))
     if option == "driver" and path[:1] == ("network",):
         return ("bridge", "host", "null")
+    if option == "opt" and path[:1] == ("network",):
+        return (*_BRIDGE_OPTIONS, "kist.expose=")
     return OPTIONS.get(option, "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from kist.cli.endpoints import endpoints, is_mac
 from kist.cli.mounts import mount
 from kist.cli.parse import Opt, Parsed, UsageError
 from kist.model.errors import KistError
@@ -38,7 +39,7 @@ CREATE: tuple[Opt, ...] = (
     Opt("device-write-iops", "list", "Limit write rate (IO per second) to a device", check="rate"),
     Opt("disable-content-trust", "flag", "Skip image verification", default=True),
     Opt("dns", "list", "Set custom DNS servers", check="address"),
-    Opt("dns-opt", "list", "Set DNS options", hidden=True),
+    Opt("dns-opt", "list", "Set DNS options", hidden=True, same_as="dns-option"),
     Opt("dns-option", "list", "Set DNS options"),
     Opt("dns-search", "list", "Set custom DNS search domains", check="domain"),
     Opt("domainname", "text", "Container NIS domain name"),
@@ -86,10 +87,10 @@ CREATE: tuple[Opt, ...] = (
     Opt("memory-swappiness", "int", "Tune container memory swappiness (0 to 100)", default=-1),
     Opt("mount", "list", "Attach a filesystem mount to the container"),
     Opt("name", "text", "Assign a name to the container"),
-    Opt("network", "list", "Connect a container to a network"),
-    Opt("net", "list", "Connect a container to a network", hidden=True),
+    Opt("network", "list", "Connect a container to a network", check="network"),
+    Opt("net", "list", "Connect a container to a network", check="network", hidden=True, same_as="network"),
     Opt("network-alias", "list", "Add network-scoped alias for the container"),
-    Opt("net-alias", "list", "Add network-scoped alias for the container", hidden=True),
+    Opt("net-alias", "list", "Add network-scoped alias for the container", hidden=True, same_as="network-alias"),
     Opt("no-healthcheck", "flag", "Disable any container-specified HEALTHCHECK"),
     Opt("oom-kill-disable", "flag", "Disable OOM Killer"),
     Opt("oom-score-adj", "int", "Tune host's OOM preferences (-1000 to 1000)"),
@@ -174,49 +175,11 @@ def body(options: Parsed, image: str, command: list[str]) -> dict[str, Any]:
         config["StopSignal"] = options.stop_signal
     if "stop-timeout" in options.given:
         config["StopTimeout"] = options.stop_timeout
-    network, endpoints = _networks([*options.network, *options.net])
-    own = _endpoint(options, network)
-    if own:
-        name = next(iter(endpoints), network)
-        endpoints[name] = {**endpoints.get(name, {}), **own}
+    network, attached = endpoints(options)
     host = _host(options, network, binds, bindings)
     if options.rm and host["RestartPolicy"]["Name"] not in ("", "no"):
         raise KistError("conflicting options: cannot specify both --restart and --rm")
-    return {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": endpoints}}
-
-
-def _networks(given: list[str]) -> tuple[str, dict[str, Any]]:
-    """The network mode, and an endpoint for each network when there is more to say than one name.
-
-    `name` or `name=NET,alias=A,ip=ADDRESS,…`. Raises UsageError.
-    """
-    endpoints: dict[str, Any] = {}
-    for text in given:
-        fields = text.split(",") if "=" in text else [f"name={text}"]
-        name, endpoint = "", dict[str, Any]()
-        for field in fields:
-            key, _, value = field.partition("=")
-            if key == "name":
-                name = value
-            elif key == "alias":
-                endpoint.setdefault("Aliases", []).append(value)
-            elif key in ("ip", "ip6"):
-                endpoint.setdefault("IPAMConfig", {})["IPv4Address" if key == "ip" else "IPv6Address"] = value
-            elif key == "mac-address":
-                endpoint["MacAddress"] = value
-            elif key == "driver-opt":
-                endpoint.setdefault("DriverOpts", {}).update([_pair(value)])
-            else:
-                raise UsageError(f'invalid argument "{text}" for "--network" flag: invalid field key {key}')
-        if not name:
-            raise UsageError(f'invalid argument "{text}" for "--network" flag: network name/id is not specified')
-        endpoints[name] = endpoint
-    if not endpoints:
-        return "default", {}
-    own = [one in ("default", "bridge", "host", "none") or one.startswith("container:") for one in endpoints]
-    if any(own) and not all(own):
-        raise KistError("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-    return next(iter(endpoints)), endpoints if len(endpoints) > 1 or any(endpoints.values()) else {}
+    return {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": attached}}
 
 
 _WINDOWS = ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")
@@ -235,11 +198,9 @@ def _check(options: Parsed) -> None:
             )
     if options.use_api_socket:
         raise KistError("--use-api-socket is not supported yet")
-    if options.link_local_ip:
-        raise KistError("--link-local-ip is not supported yet")
     if not options.disable_content_trust:
         raise KistError("--disable-content-trust=false: signed images are not supported yet")
-    if options.mac_address and not _is_mac(options.mac_address):
+    if options.mac_address and not is_mac(options.mac_address.strip()):
         raise KistError(f"{options.mac_address} is not a valid mac address")
     if options.memory_swappiness != -1 and not 0 <= options.memory_swappiness <= 100:
         raise KistError(f"invalid value: {options.memory_swappiness}. Valid memory swappiness range is 0-100")
@@ -251,34 +212,6 @@ def _check(options: Parsed) -> None:
     for option in options.storage_opt:
         if "=" not in option:
             raise KistError("invalid storage option")
-
-
-def _is_mac(text: str) -> bool:
-    parts = text.replace("-", ":").split(":")
-    return len(parts) in (6, 8, 20) and all(len(part) == 2 and _is_hex(part) for part in parts)
-
-
-def _is_hex(text: str) -> bool:
-    return all(letter in "0123456789abcdefABCDEF" for letter in text)
-
-
-def _endpoint(options: Parsed, network: str) -> dict[str, Any]:
-    """What --ip, --mac-address and the like ask of the first network. Raises KistError with Docker's text."""
-    found: dict[str, Any] = {}
-    aliases = [*options.network_alias, *options.net_alias]
-    own = network in ("default", "bridge", "host", "none") or network.startswith("container:")
-    if aliases and own:
-        raise KistError("network-scoped aliases are only supported for user-defined networks")
-    addresses = {"IPv4Address": options.ip, "IPv6Address": options.ip6}
-    for key, value in (
-        ("Aliases", aliases),
-        ("Links", [] if own else options.link),
-        ("MacAddress", options.mac_address),
-        ("IPAMConfig", {key: value for key, value in addresses.items() if value}),
-    ):
-        if value:
-            found[key] = value
-    return found
 
 
 def _host(options: Parsed, network: str, binds: list[str], bindings: dict[str, Any]) -> dict[str, Any]:
@@ -298,7 +231,7 @@ def _host(options: Parsed, network: str, binds: list[str], bindings: dict[str, A
         "CapDrop": options.cap_drop or None,
         "CgroupnsMode": options.cgroupns,
         "Dns": options.dns,
-        "DnsOptions": [*options.dns_option, *options.dns_opt],
+        "DnsOptions": options.dns_option,
         "DnsSearch": options.dns_search,
         "ExtraHosts": options.add_host or None,
         "GroupAdd": options.group_add or None,

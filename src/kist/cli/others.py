@@ -1,4 +1,4 @@
-"""Commands of volumes, networks and the engine as a whole."""
+"""Commands of volumes and the engine as a whole."""
 
 from __future__ import annotations
 
@@ -18,13 +18,6 @@ _VOLUMES = tables.Listing(
     {"Name": "VOLUME NAME", "Driver": "DRIVER", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS",
      "Links": "LINKS", "Size": "SIZE", "Availability": "AVAILABILITY", "Group": "GROUP", "Status": "STATUS"},
     "{{.Driver}}\t{{.Name}}", "name: {{.Name}}\ndriver: {{.Driver}}\n", "Name",
-)  # fmt: skip
-_NETWORKS = tables.Listing(
-    "*network.networkContext",
-    {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "IPv4": "IPV4", "IPv6": "IPV6",
-     "Internal": "INTERNAL", "Labels": "LABELS", "CreatedAt": "CREATED AT"},
-    "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
-    "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n", "ID",
 )  # fmt: skip
 _NOT_KNOWN = ("Availability", "Group", "Links", "Size", "Status")  # to a list: df and swarms tell them
 
@@ -62,37 +55,6 @@ def volume_inspect(context: Context, options: Parsed) -> int:
 def volume_rm(context: Context, options: Parsed) -> int:
     query = {"force": options.force}
     return context.for_each(options.arguments, lambda name: context.client.call("DELETE", f"/volumes/{name}", query))
-
-
-def network_ls(context: Context, options: Parsed) -> int:
-    found = context.client.call("GET", "/networks", {"filters": filters(options.filter)})
-    rows = [
-        {"ID": one["Id"] if options.no_trunc else one["Id"][:12], "Name": one["Name"], "Driver": one["Driver"],
-         "Scope": one["Scope"], "IPv4": _word(one.get("EnableIPv4", True)), "IPv6": _word(one["EnableIPv6"]),
-         "Internal": _word(one["Internal"]), "Labels": tables.labels(one["Labels"]),
-         "CreatedAt": _go_time(one["Created"])}
-        for one in found
-    ]  # fmt: skip
-    source = options.format or ("" if options.quiet else context.choice.format("networksFormat"))
-    labels = [one["Labels"] or {} for one in found]
-    listing = _NETWORKS._replace(raw="network_id: {{.ID}}") if options.quiet else _NETWORKS
-    sys.stdout.write(tables.show(rows, source, listing, quiet=options.quiet, labels=labels))
-    return 0
-
-
-def _word(value: bool) -> str:
-    return "true" if value else "false"
-
-
-def _go_time(text: str) -> str:
-    """`2026-01-02T03:04:05.678Z` as Go's time.Time prints itself."""
-    if not text.endswith("Z"):
-        return text
-    return text.removesuffix("Z").replace("T", " ", 1) + " +0000 UTC"
-
-
-def network_inspect(context: Context, options: Parsed) -> int:
-    return inspect_each(context, options, lambda name: context.client.call("GET", f"/networks/{name}"), "network")
 
 
 def events(context: Context, options: Parsed) -> int:

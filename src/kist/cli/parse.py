@@ -6,13 +6,24 @@ from typing import Any, NamedTuple
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_EMPTY: dict[str, Any] = {"flag": False, "list": [], "map": {}, "int": 0, "uint16": 0, "size": 0, "time": 0}
+_EMPTY: dict[str, Any] = {
+    "flag": False,
+    "list": [],
+    "strings": [],
+    "map": {},
+    "pairs": {},
+    "int": 0,
+    "uint16": 0,
+    "size": 0,
+    "time": 0,
+}
 
 
 class Opt(NamedTuple):
-    """One option. `kind`: flag, text, list, map, int, uint16, size (bytes), time (nanoseconds).
+    """One option. `kind`: flag, text, int, uint16, size (bytes), time (nanoseconds), and of those that may be given
+    many times list, strings (each a line of CSV), map (each `a=b,c=d`), pairs (each `a=b`, or `a` alone).
 
-    `check` names what reads each value of a list (`cli/values.py`).
+    `check` names what reads each value of a list (`cli/values.py`), `same_as` the option that it is an old name of.
     """
 
     name: str
@@ -22,6 +33,7 @@ class Opt(NamedTuple):
     default: Any = None
     check: str = ""
     hidden: bool = False
+    same_as: str = ""
 
 
 class Command(NamedTuple):
@@ -66,13 +78,14 @@ class Parsed:
         return self._values[name.replace("_", "-")]
 
     def set(self, option: Opt, value: Any) -> None:
-        if option.kind == "list":
-            earlier = self._values[option.name] if option.name in self.given else []
-            value = [*earlier, value]
-        elif option.kind == "map":
-            value = {**self._values[option.name], **value}
-        self.given.add(option.name)
-        self._values[option.name] = value
+        name = option.same_as or option.name
+        if option.kind in ("list", "strings"):
+            earlier = self._values[name] if name in self.given else []
+            value = [*earlier, *value] if option.kind == "strings" else [*earlier, value]
+        elif option.kind in ("map", "pairs"):
+            value = {**self._values[name], **value}
+        self.given.add(name)
+        self._values[name] = value
 
 
 def parse(command: Command, words: list[str], path: str) -> Parsed:
@@ -170,6 +183,10 @@ def convert(option: Opt, value: str) -> Any:
         from kist.cli import values
 
         return values.READ[option.check](value)
+    if option.kind == "strings":
+        return go_csv(value) if value else []
+    if option.kind == "pairs":
+        return dict([value.partition("=")[::2]])
     return parse_map(value) if option.kind == "map" else value
 
 
@@ -179,6 +196,47 @@ def _uint16(text: str) -> int:
     if int(text) > 65535:
         raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
     return int(text)
+
+
+def go_csv(text: str) -> list[str]:
+    """The fields of a line of CSV. Raises ValueError with the texts of Go's reader."""
+    line = text.lstrip("\n").partition("\n")[0]
+    if not line:
+        raise ValueError("EOF")
+    fields, start = [], 0
+    while True:
+        field, end = _quoted(line, start) if line.startswith('"', start) else _bare(line, start)
+        fields.append(field)
+        if end == len(line):
+            return fields
+        start = end + 1
+
+
+def _bare(line: str, start: int) -> tuple[str, int]:
+    """A field without quotes, and where it ends."""
+    end = line.find(",", start)
+    end = len(line) if end < 0 else end
+    quote = line.find('"', start, end)
+    if quote >= 0:
+        raise ValueError(f'parse error on line 1, column {quote + 1}: bare " in non-quoted field')
+    return line[start:end], end
+
+
+def _quoted(line: str, start: int) -> tuple[str, int]:
+    """A field in quotes, of which two are one inside, and where it ends."""
+    field, place = "", start + 1
+    while True:
+        quote = line.find('"', place)
+        if quote < 0:
+            raise ValueError(f'parse error on line 1, column {len(line) + 1}: extraneous or missing " in quoted-field')
+        field += line[place:quote]
+        place = quote + 1
+        if line.startswith('"', place):
+            field, place = field + '"', place + 1
+        elif place == len(line) or line[place] == ",":
+            return field, place
+        else:
+            raise ValueError(f'parse error on line 1, column {quote + 1}: extraneous or missing " in quoted-field')
 
 
 def parse_map(text: str) -> dict[str, str]:
@@ -277,6 +335,20 @@ def help_text(command: Command, path: str) -> str:
     return "\n".join(lines)
 
 
+_KINDS = {"flag": "", "int": " int", "uint16": " uint16", "size": " bytes", "time": " duration", "list": " list",
+          "map": " stringToString", "strings": " strings", "pairs": " map"}  # fmt: skip
+
+
+def _default(option: Opt) -> str:
+    """What is taken when the option is not given, as Docker's help says it."""
+    if option.kind == "pairs":
+        return " (default map[])"
+    if not option.default:
+        return ""
+    shown = {"flag": "true", "text": f'"{option.default}"'}.get(option.kind, str(option.default))
+    return f" (default {shown})"
+
+
 def option_lines(command: Command) -> list[str]:
     """The options of a command, one a line, in two columns."""
     rows = []
@@ -284,8 +356,6 @@ def option_lines(command: Command) -> list[str]:
         if option.hidden:
             continue
         short = f"-{option.short}, " if option.short else "    "
-        value = {"flag": "", "int": " int", "uint16": " uint16", "size": " bytes", "time": " duration", "list": " list",
-                 "map": " stringToString"}.get(option.kind, " string")  # fmt: skip
-        rows.append((f"  {short}--{option.name}{value}", option.help))
+        rows.append((f"  {short}--{option.name}{_KINDS.get(option.kind, ' string')}", option.help + _default(option)))
     width = max(len(left) for left, _ in rows) + 3
     return [f"{left:<{width}}{right}".rstrip() for left, right in rows]

@@ -124,6 +124,12 @@ def _link(text: str) -> str:
     return text
 
 
+def _network(text: str) -> tuple[str, dict[str, Any]]:
+    from kist.cli.endpoints import read
+
+    return read(text)
+
+
 def _sysctl(text: str) -> str:
     name, equals, _ = text.partition("=")
     if not equals or not (name in _SYSCTLS or name.startswith(("net.", "fs.mqueue."))):
@@ -208,6 +214,7 @@ READ: dict[str, Callable[[str], Any]] = {
     "gpus": _gpus,
     "label": _label,
     "link": _link,
+    "network": _network,
     "rate": _rate,
     "sysctl": _sysctl,
     "ulimit": _ulimit,

@@ -101,7 +101,6 @@ def test_mounts() -> None:
         ("--network-alias x", "network-scoped aliases are only supported for user-defined networks"),
         ("--storage-opt x", "invalid storage option"),
         ("--cpu-count 1", '"--cpu-count" is only supported on a Docker daemon running on windows'),
-        ("--link-local-ip 169.254.0.9", "--link-local-ip is not supported yet"),
         ("--use-api-socket", "--use-api-socket is not supported yet"),
         ("--shm-size -1", "invalid size: '-1'"),
         ("--blkio-weight 99999", 'strconv.ParseUint: parsing "99999": value out of range'),
