@@ -7,9 +7,9 @@ from typing import Any
 
 from kist.cli import tables
 from kist.cli.containers import filters, inspect_each
-from kist.cli.context import Context, Quiet, confirm
+from kist.cli.context import Context, confirm
 from kist.cli.parse import Parsed
-from kist.client.http import ApiError
+from kist.client.http import ApiError, Unreachable
 from kist.model.errors import KistError
 
 _LISTING = tables.Listing(
@@ -85,24 +85,39 @@ def create(context: Context, options: Parsed) -> int:
 
 
 def remove(context: Context, options: Parsed) -> int:
-    """Asks before it removes a swarm's own network, which other daemons may have."""
-
-    def one(name: str) -> None:
-        path = _path(name)
+    """Each by itself; ends with the line that tells scripts of Docker's command that something failed."""
+    status = 0
+    for name in options.arguments:
         try:
-            is_ingress = context.client.call("GET", path).get("Ingress")
-        except ApiError:  # told when it is removed
-            is_ingress = False
-        if is_ingress and not confirm(False, _INGRESS):
-            raise Quiet
-        try:
-            context.client.call("DELETE", path)
-        except ApiError as error:
-            if options.force and error.status == 404:
-                raise Quiet from error
+            if _removed(context, name, options.force):
+                print(name)
+        except Unreachable:
             raise
+        except KistError as error:
+            prefix = "Error response from daemon: " if isinstance(error, ApiError) else ""
+            print(f"{prefix}{error.message}", file=sys.stderr)
+            status = 1
+    if status:
+        print(f"exit status {status}", file=sys.stderr)
+    return status
 
-    return context.for_each(options.arguments, one)
+
+def _removed(context: Context, name: str, force: bool) -> bool:
+    """Asks before it removes a swarm's own network, which other daemons may have. Raises KistError."""
+    path = _path(name)
+    try:
+        is_ingress = context.client.call("GET", path).get("Ingress")
+    except ApiError:  # told when it is removed
+        is_ingress = False
+    if is_ingress and not confirm(False, _INGRESS):
+        return False
+    try:
+        context.client.call("DELETE", path)
+    except ApiError as error:
+        if not force or error.status != 404:
+            raise
+        return False
+    return True
 
 
 def connect(context: Context, options: Parsed) -> int:

@@ -218,7 +218,7 @@ def _bare(line: str, start: int) -> tuple[str, int]:
     end = len(line) if end < 0 else end
     quote = line.find('"', start, end)
     if quote >= 0:
-        raise ValueError(f'parse error on line 1, column {quote + 1}: bare " in non-quoted field')
+        raise ValueError(f'parse error on line 1, column {quote + 1}: bare " in non-quoted-field')
     return line[start:end], end
 
 
@@ -297,7 +297,8 @@ def parse_duration(text: str) -> int:
 
 def _invalid(option: Opt, value: str, reason: str) -> str:
     name = f"-{option.short}, --{option.name}" if option.short else f"--{option.name}"
-    return f'invalid argument "{value}" for "{name}" flag: {reason}'
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'invalid argument "{quoted}" for "{name}" flag: {reason}'
 
 
 def with_usage(text: str, command: Command, path: str) -> str:

@@ -18,6 +18,7 @@ _SYSCTLS = frozenset({
     "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
     "kernel.shm_rmid_forced",
 })  # fmt: skip
+_BLANKS = " \t"
 _LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?\s*\Z")
 _DEVICE_RULE = re.compile(r"[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}\Z")
@@ -111,8 +112,11 @@ def _variable(text: str) -> str:
 
 
 def _label(text: str) -> str:
-    if not text.partition("=")[0]:
+    key = text.partition("=")[0].lstrip(_BLANKS)
+    if not key:
         raise ValueError(f"invalid label '{text}': empty name")
+    if any(one in key for one in _BLANKS):
+        raise ValueError(f"label '{key}' contains whitespaces")
     return text
 
 

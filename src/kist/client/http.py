@@ -248,7 +248,7 @@ class Client:
                 return self.open(method, path, query, body, headers=headers)
             raise
         if answer.status >= 400:
-            message = _message(answer)
+            message = _message(answer).strip()
             answer.close()
             if stream is None and self._step_down(message):
                 return self.open(method, path, query, body, headers=headers)
