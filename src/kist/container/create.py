@@ -52,7 +52,6 @@ async def create(engine: Engine, request: CreateRequest) -> Created:
     host = _complete(engine, host)
     validate.validate_networking(request.networks, _found(engine, request.networks))
     _check_supported(engine, host)
-    _check_endpoints(engine, host, request.networks)
     image = _image(engine, config)
     if image is not None and platform is not None:
         _check_platform(image, config.image, platform)
@@ -228,13 +227,6 @@ def _found(engine: Engine, names: Iterable[str] | None) -> dict[str, Network]:
         with suppress(NotFound):
             found[name] = engine.networks.get(name)
     return found
-
-
-def _check_endpoints(engine: Engine, host: HostConfig, endpoints: dict[str, EndpointSettings] | None) -> None:
-    """Raises NotFound for a network beside that of the mode which is not there."""
-    for name in endpoints or ():
-        if name not in ("default", host.network_mode) and not host.network_mode.startswith("container:"):
-            engine.networks.get(name)
 
 
 def _networks(engine: Engine, host: HostConfig, asked: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
