@@ -34,8 +34,8 @@ class Endpoint:
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
-        def place(found: re.Match[str]) -> str:  # the name of a linked container has a slash
-            return ".+" if found[1] == "name" or self.path.startswith("/containers/") else "[^/]+"
+        def place(found: re.Match[str]) -> str:  # as in the name of a linked container
+            return ".+" if found[1] == "name" or self.path.startswith(("/containers/", "/networks/")) else "[^/]+"
 
         return re.compile("^" + re.sub(r"\{(\w+)\}", place, self.path) + "$")
 

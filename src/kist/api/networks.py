@@ -97,12 +97,12 @@ class NetworkRoutes:
 
     def add_to(self, router: Router) -> None:
         router.add("GET", "/networks", self.all)
-        router.add("GET", "/networks/{name}", self.inspect)
-        router.add("DELETE", "/networks/{name}", self.remove)
+        router.add("GET", "/networks/{name:.*}", self.inspect)
+        router.add("DELETE", "/networks/{name:.*}", self.remove)
         router.add("POST", "/networks/create", self.create)
         router.add("POST", "/networks/prune", self.prune)
-        router.add("POST", "/networks/{name}/connect", self.connect)
-        router.add("POST", "/networks/{name}/disconnect", self.disconnect)
+        router.add("POST", "/networks/{name:.*}/connect", self.connect)
+        router.add("POST", "/networks/{name:.*}/disconnect", self.disconnect)
 
     async def all(self, request: Request) -> Response:
         filters = parse_filters(request, _FILTERS)
