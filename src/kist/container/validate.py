@@ -151,8 +151,6 @@ def validate_networking(endpoints: dict[str, EndpointSettings] | None, networks:
     """`networks`: those that there are, by the names in the request."""
     for key, endpoint in (endpoints or {}).items():
         name = "bridge" if key == "default" else key
-        endpoint_sysctls.parse(endpoint, "eth0")
-        check_mac(endpoint.mac_address, f"invalid config for network {name}: ")
         check_endpoint(name, endpoint, networks.get(key), f"invalid config for network {name}: ")
 
 
@@ -164,6 +162,11 @@ def check_mac(address: str, where: str = "") -> None:
 
 def check_endpoint(name: str, endpoint: EndpointSettings, network: Network | None, where: str = "") -> None:
     """Raises InvalidParameter that names everything that is wrong. `network`: None where there is none yet."""
+    check_mac(endpoint.mac_address, where)
+    try:
+        endpoint_sysctls.parse(endpoint, "eth0")
+    except InvalidParameter as error:
+        raise InvalidParameter(f"{where}{error.message}") from error
     problems = _endpoint_problems(name, endpoint, network)
     if problems:
         told = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
