@@ -340,8 +340,14 @@ def prepared(shared_engine: Kistd, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     shared_engine.docker("run", "--name", "diffstop", "busybox", "sh", "-c", "seq 3; echo bad >&2; exit 3")
     shared_engine.ok("volume", "create", "--label", "q=r", "diffvolume")
-    yield {"{V}": "diffvolume", "{C}": "diffrun", "{S}": "diffstop", "{T}": str(directory)}
+    shared_engine.ok("network", "create", "--subnet", "10.211.0.0/24", "--label", "n=1", "diffnet")
+    shared_engine.ok("run", "-d", "--name", "diffmember", "--network", "diffnet", "busybox", "sleep", "1000")
+    yield {
+        "{V}": "diffvolume", "{C}": "diffrun", "{S}": "diffstop", "{N}": "diffnet", "{M}": "diffmember",
+        "{T}": str(directory),
+    }  # fmt: skip
     shared_engine.remove_all()
+    shared_engine.docker("network", "rm", "diffnet")
     shared_engine.docker("volume", "rm", "diffvolume")
     shared_engine.docker("image", "prune", "-f")
 

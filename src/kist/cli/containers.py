@@ -11,7 +11,7 @@ from kist.cli import tables
 from kist.cli.context import Context, Quiet
 from kist.cli.parse import Parsed
 from kist.cli.stream import demultiplex, write_all
-from kist.client.http import ApiError
+from kist.client.http import ApiError, Unreachable
 from kist.model.errors import KistError
 
 _TITLES = {
@@ -386,6 +386,10 @@ def inspect_each(context: Context, options: Parsed, get: Any, kind: str) -> int:
         except ApiError as error:
             missing = kind == "object" and error.message.startswith("No such object")
             errors.append(f"{'Error: ' if missing else 'Error response from daemon: '}{error.message}")
+        except Unreachable:
+            raise
+        except KistError as error:  # a name that cannot be asked for
+            errors.append(error.message)
     text, wrong = tables.inspect(found, options.format)
     sys.stdout.write(text)
     sys.stdout.flush()

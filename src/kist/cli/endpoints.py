@@ -78,7 +78,7 @@ def endpoints(options: Parsed) -> tuple[str, dict[str, Any]]:
         _check(name, settings)
         if name in found:
             raise KistError(f'network "{name}" is specified multiple times')
-        if settings or len(given) > 1 or not options.network:
+        if any(settings.values()) or len(given) > 1 or not options.network:
             found[name] = settings
     own = [_is_user_defined(name) for name, _ in given]
     if any(own) and not all(own):

@@ -54,7 +54,7 @@ def _go_time(text: str) -> str:
 
 
 def inspect(context: Context, options: Parsed) -> int:
-    return inspect_each(context, options, lambda name: context.client.call("GET", f"/networks/{name}"), "network")
+    return inspect_each(context, options, lambda name: context.client.call("GET", _path(name)), "network")
 
 
 def create(context: Context, options: Parsed) -> int:
