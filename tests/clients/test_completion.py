@@ -24,8 +24,11 @@ def shell_home(shared_engine: Kistd, tmp_path_factory: pytest.TempPathFactory) -
     shared_engine.ok("run", "-d", "--name", "tabrun", "busybox", "sleep", "1000")
     shared_engine.ok("create", "--name", "tabstopped", "busybox", "true")
     shared_engine.ok("volume", "create", "tabvolume")
+    shared_engine.ok("network", "create", "tabnet")
+    shared_engine.ok("create", "--name", "zmember", "--network", "tabnet", "busybox", "true")
     yield home
-    shared_engine.ok("rm", "-f", "tabrun", "tabstopped")
+    shared_engine.ok("rm", "-f", "tabrun", "tabstopped", "zmember")
+    shared_engine.ok("network", "rm", "tabnet")
     shared_engine.ok("volume", "rm", "tabvolume")
 
 
@@ -83,6 +86,19 @@ def asked(engine: Kistd, home: Path, *words: str) -> tuple[list[str], str]:
         (["volume", "rm", ""], ["tabvolume"], [], ":4"),
         (["volume", "create", ""], [], ["tabvolume"], ":4"),
         (["network", "inspect", ""], ["bridge", "host", "none"], [], ":4"),
+        (["network", "rm", "tab"], ["tabnet"], ["tabvolume"], ":4"),
+        (["network", "rm", "tabnet", ""], ["bridge"], ["tabnet"], ":4"),
+        (["network", "create", ""], [], ["tabnet"], ":4"),
+        (["network", "create", "--config-from", ""], ["tabnet"], [], ":4"),
+        (["network", "create", "-d", ""], ["bridge"], [], ":4"),
+        (["network", "create", "-o", "com.docker.network.bridge.n"], ["com.docker.network.bridge.name="], [], ":2"),
+        (["network", "connect", "tab"], ["tabnet"], ["tabrun"], ":4"),
+        (["network", "connect", "tabnet", ""], ["tabrun", "tabstopped"], ["zmember"], ":4"),
+        (["network", "connect", "tabnet", "tabrun", ""], [], ["tabrun", "tabnet"], ":4"),
+        (["network", "connect", "--link", ""], ["tabrun:"], [], ":2"),
+        (["network", "disconnect", "tabnet", ""], ["zmember"], ["tabrun", "tabstopped"], ":4"),
+        (["network", "disconnect", "-f", "nosuch", ""], [], ["zmember"], ":4"),
+        (["run", "--net", "tab"], ["tabnet"], [], ":4"),
         (["--context", ""], ["default"], [], ":4"),
         (["load", "-i", ""], [], [], ":0"),
         (["nosuch", ""], [], ["ps"], ":4"),
@@ -109,7 +125,9 @@ def test_every_option_of_docker_that_completes_the_same(shared_engine: Kistd, sh
     """The same candidates as the stock command's, where both know the values."""
     for words in (["run", "--pull", ""], ["run", "--restart", ""], ["run", "--network", ""], ["run", "--ipc", ""],
                   ["start", ""], ["pause", ""], ["rmi", ""], ["volume", "inspect", ""], ["run", "--userns", ""],
-                  ["run", "--attach", ""], ["network", "inspect", ""], ["exec", ""], ["port", ""]):  # fmt: skip
+                  ["run", "--attach", ""], ["network", "inspect", ""], ["exec", ""], ["port", ""],
+                  ["network", "connect", ""], ["network", "connect", "tabnet", ""], ["network", "rm", ""],
+                  ["network", "disconnect", "tabnet", ""], ["network", "create", ""]):  # fmt: skip
         theirs = shared_engine.docker("__complete", *words).text.splitlines()
         ours, directive = asked(shared_engine, shell_home, *words)
         assert sorted(ours) == sorted(line.partition("\t")[0] for line in theirs[:-1]), words

@@ -42,7 +42,7 @@ def filters(words: list[str]) -> str | None:
     for word in filter(None, words):
         key, _, value = word.partition("=")
         found.setdefault(key.strip().lower(), {})[value.strip()] = True
-    return json.dumps(found) if found else None
+    return json.dumps(found, separators=(",", ":")) if found else None
 
 
 def ps(context: Context, options: Parsed) -> int:
