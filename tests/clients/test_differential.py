@@ -357,8 +357,8 @@ def split(line: str) -> list[str]:
     return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line.replace("\\t", "\t"))]
 
 
-def run(command: list[str], engine: Kistd, words: list[str]) -> tuple[int, str, str]:
-    environment = {**os.environ, "DOCKER_CONFIG": f"{engine.base}/docker-config", "DOCKER_API_VERSION": "1.50"}
+def run(command: list[str], engine: Kistd, words: list[str], version: str = "1.50") -> tuple[int, str, str]:
+    environment = {**os.environ, "DOCKER_CONFIG": f"{engine.base}/docker-config", "DOCKER_API_VERSION": version}
     environment.pop("DOCKER_HOST", None)
     done = subprocess.run(
         [*command, "-H", engine.host, *words],

@@ -166,6 +166,17 @@ def test_the_scenes_are_not_all_of_failures(engine: Kistd) -> None:
         assert status == 0 or again, line
 
 
+@pytest.mark.parametrize("version", ["1.43", "1.44"])
+@pytest.mark.parametrize(
+    "flag", ["--mac-address 02:00:00:00:00:05", "--network name=bridge,mac-address=02:00:00:00:00:05"]
+)
+def test_an_older_api_is_not_asked_for_what_it_would_overlook(engine: Kistd, version: str, flag: str) -> None:
+    words = split(f"run --rm {flag} busybox cat /sys/class/net/eth0/address")
+    theirs, ours = (run(command, engine, words, version) for command in (["docker"], KIST))
+    assert ours == theirs
+    assert ours[0] == (125 if version == "1.43" else 0)
+
+
 # --- what is asked of the daemon ---
 
 

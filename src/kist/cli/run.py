@@ -45,6 +45,7 @@ def create_container(context: Context, options: Parsed) -> str:
     if any((mount.get("BindOptions") or {}).get("Kist") for mount in config["HostConfig"].get("Mounts") or ()):
         _check_maps_ids(context, "run" if is_run else "create")
     query = {"name": options.name or None, "platform": options.platform or None}
+    _check_version(context.client, config["NetworkingConfig"]["EndpointsConfig"])
     with _id_file(options.cidfile) as keep:
         made = context.client.call("POST", "/containers/create", query, config)
         keep(made["Id"])
@@ -58,6 +59,17 @@ def _check_maps_ids(context: Context, command: str) -> None:
     about = context.client.call("GET", "/version")
     if not str((about.get("Platform") or {}).get("Name", "")).startswith("kist "):
         raise RunFailed("idmap: this daemon is not kistd and cannot map the ids of a mount", 125, command)
+
+def _check_version(client: Client, endpoints: dict[str, dict[str, Any]]) -> None:
+    """Raises KistError where a daemon would overlook what it is asked of networks, with the text of Docker's client."""
+    if not any(one.get("MacAddress") for one in endpoints.values()):
+        return
+    client.call("GET", "/version")  # an older daemon says then what it speaks
+    if tuple(map(int, client.version.split("."))) < (1, 44):
+        raise KistError(
+            '"specify mac-address per network" requires API version 1.44, but the Docker daemon API version is '
+            f"{client.version}"
+        )
 
 
 @contextmanager

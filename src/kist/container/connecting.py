@@ -61,8 +61,6 @@ class Connecting:
         if mode == "none" or network.name == "none":
             raise InvalidParameter(_ALONE)
         check_endpoint(network.name, settings, network)
-        check_mac(settings.mac_address)
-        endpoint_sysctls.parse(settings, "eth0")
         if any(endpoint.network_id == network.id for endpoint in record.endpoints):
             raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
 
