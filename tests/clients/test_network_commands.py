@@ -166,6 +166,15 @@ def test_the_scenes_are_not_all_of_failures(engine: Kistd) -> None:
         assert status == 0 or again, line
 
 
+@pytest.mark.parametrize("command", ["create", "connect", "disconnect", "rm"])
+def test_help_has_the_same_words(command: str) -> None:
+    theirs, ours = (
+        subprocess.run([*one, "network", command, "--help"], capture_output=True, text=True, check=True).stdout.split()
+        for one in (["docker"], KIST)
+    )
+    assert ["kist" if word == "docker" else word for word in theirs] == ours
+
+
 @pytest.mark.parametrize("version", ["1.43", "1.44"])
 @pytest.mark.parametrize(
     "flag", ["--mac-address 02:00:00:00:00:05", "--network name=bridge,mac-address=02:00:00:00:00:05"]
