@@ -60,6 +60,7 @@ def _check_maps_ids(context: Context, command: str) -> None:
     if not str((about.get("Platform") or {}).get("Name", "")).startswith("kist "):
         raise RunFailed("idmap: this daemon is not kistd and cannot map the ids of a mount", 125, command)
 
+
 def _check_version(client: Client, endpoints: dict[str, dict[str, Any]]) -> None:
     """Raises KistError where a daemon would overlook what it is asked of networks, with the text of Docker's client."""
     if not any(one.get("MacAddress") for one in endpoints.values()):

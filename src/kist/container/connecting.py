@@ -11,7 +11,7 @@ from kist.container.engine import Engine
 from kist.container.launching import rewrite_resolv_conf
 from kist.container.machine import Machine
 from kist.container.threads import in_thread
-from kist.container.validate import check_endpoint, check_mac
+from kist.container.validate import check_endpoint
 from kist.model import endpoint_sysctls
 from kist.model.config import EndpointSettings
 from kist.model.container import ContainerRecord
