@@ -33,8 +33,9 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit
 
+# In two processes, as most tests wait most of the time.
 test: packages lint types
-	$(BIN)/pytest --durations 15 tests --ignore tests/oracle --ignore tests/vm --ignore tests/faults
+	$(BIN)/pytest -n 2 --dist loadfile --durations 15 tests --ignore tests/oracle --ignore tests/vm --ignore tests/faults
 
 # The same commands and requests to Debian's dockerd, which says what the right answer is.
 # In a network namespace, so that the host's network of both is alike.

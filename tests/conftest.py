@@ -20,10 +20,21 @@ import pytest
 from tests import wire_check
 
 from kist.daemon.purge import purge
-from kist.kernel import cgroup
+from kist.kernel import cgroup, const, ns
+from kist.kernel.mount import mount
 from kist.kernel.nftables import Firewall
 from kist.kernel.rtnetlink import RouteSocket
 from kist.network.firewall import SETS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several processes (`-n 2`) has a network and mounts of its own, or what one makes were another's leak."""
+    if hasattr(config, "workerinput") and os.geteuid() == 0:
+        ns.unshare(const.CLONE_NEWNET | const.CLONE_NEWNS)
+        mount(None, "/", None, const.MS_REC | const.MS_PRIVATE)
+        with RouteSocket() as route:
+            route.raise_loopback()
+
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

@@ -17,7 +17,7 @@ HOST = {
     "Binds": ["/tmp:/t:ro", "answers:/v"],
     "Tmpfs": {"/x": "size=1m"},
     "Mounts": [{"Type": "tmpfs", "Target": "/m", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 448}},
-               {"Type": "bind", "Source": "/tmp", "Target": "/b", "BindOptions": {"Propagation": "rslave"}}],
+               {"Type": "bind", "Source": "/var/tmp", "Target": "/b", "BindOptions": {"Propagation": "rprivate"}}],
     "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
     "Memory": 64 << 20, "PidsLimit": 50, "Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}],
     "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/n", "CgroupPermissions": "r"}],
@@ -106,7 +106,11 @@ def test_what_is_not_supported_is_refused_not_dropped(engine: Kistd) -> None:
     """Each with Docker's own command, which knows all of it; only `create` is asked, nothing is left behind."""
     for words, status, told in (
         (("--mount", "type=volume,src=v,dst=/x,volume-opt=type=nfs"), 125, "options of the local volume driver"),
-        (("--network", "bridge", "--network", "none"), 125, "several networks are"),
+        (
+            ("--network", "bridge", "--network", "none"),
+            125,
+            "container cannot be connected to multiple networks with one",
+        ),
         (("--no-healthcheck",), 0, ""),
     ):
         result = engine.docker("run", "--rm", *words, "busybox", "true")

@@ -494,7 +494,7 @@ def test_a_client_that_never_reads_stalls_nobody_and_costs_bounded_memory(engine
     head = (b"POST /containers/noisy/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
             b"Upgrade: tcp\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
     deaf, hears = raw(engine, head), raw(engine, head)
-    assert b"101 UPGRADED" in deaf.recv(64)
+    assert all(b"101 UPGRADED" in client.recv(4096) for client in (deaf, hears))
     engine.ok("start", "noisy")
     got = 0
     while got < 800 * 65536:

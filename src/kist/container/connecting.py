@@ -20,8 +20,6 @@ from kist.model.network import Endpoint, Network
 from kist.network import plugging
 
 _replace = msgspec.structs.replace
-_SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
-_ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 _NOT_HOST = "cannot connect container to host network - container must be created in host network mode"
 
 _FROM_HOST = "container cannot be disconnected from host network or connected to host network"
@@ -53,13 +51,13 @@ class Connecting:
                 f"Container {machine.id} is marked for removal and cannot be connected or disconnected to the network"
             )
         if mode.startswith("container:") or (mode == "host" and network.driver != "host"):
-            raise InvalidParameter(_SHARED)
+            raise InvalidParameter(joining.SHARED)
         if network.driver == "host" and mode != "host":
             raise InvalidParameter(_NOT_HOST)
         if network.config_only:
             raise Forbidden(f"configuration network {network.name} cannot be connected to")
         if mode == "none" or network.name == "none":
-            raise InvalidParameter(_ALONE)
+            raise InvalidParameter(joining.ALONE)
         check_endpoint(network.name, settings, network)
         if any(endpoint.network_id == network.id for endpoint in record.endpoints):
             raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")

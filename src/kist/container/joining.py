@@ -12,7 +12,7 @@ from kist.container.links import Linked, present
 from kist.container.machine import Machine
 from kist.model.config import EndpointSettings
 from kist.model.container import ContainerRecord
-from kist.model.errors import KistError
+from kist.model.errors import InvalidParameter, KistError
 from kist.model.network import Endpoint, Link, Network, PublishedPort
 from kist.network import options as driver_options
 from kist.network.dns.names import endpoint_names
@@ -21,6 +21,8 @@ from kist.network.ports import opened_ports, wanted_ports
 from kist.network.service import Survivor
 
 _PREDEFINED = ("bridge", "host", "none")
+SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
+ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 Joined = tuple[tuple[Endpoint, ...], tuple[Link, ...]]
 
 
@@ -55,7 +57,11 @@ def join(engine: Engine, machine: Machine, preferred: str = "") -> Joined:
 def _networks(engine: Engine, record: ContainerRecord) -> list[tuple[Network, EndpointSettings]]:
     """The network of the mode first, then the others as they were asked for. It may have left that of its mode."""
     mode = record.host_config.network_mode
-    if mode in ("host", "none") or mode.startswith("container:") or record.config.network_disabled:
+    if mode.startswith("container:") or record.config.network_disabled:
+        return []
+    if len(record.networks) > 1 and not {mode, *record.networks}.isdisjoint(("host", "none")):
+        raise InvalidParameter(SHARED if "host" in (mode, *record.networks) else ALONE)
+    if mode in ("host", "none"):
         return []
     asked = [(engine.networks.get(name), settings) for name, settings in record.networks.items()]
     if not asked:
