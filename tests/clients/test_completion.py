@@ -85,6 +85,7 @@ def asked(engine: Kistd, home: Path, *words: str) -> tuple[list[str], str]:
         (["run", "--rm", "busybox", "--p"], [], ["--pull"], ":4"),
         (["volume", "rm", ""], ["tabvolume"], [], ":4"),
         (["volume", "create", ""], [], ["tabvolume"], ":4"),
+        (["volume", "create", "--opt", ""], ["device=", "o=", "size=", "type="], [], ":2"),
         (["network", "inspect", ""], ["bridge", "host", "none"], [], ":4"),
         (["network", "rm", "tab"], ["tabnet"], ["tabvolume"], ":4"),
         (["network", "rm", "tabnet", ""], ["bridge"], ["tabnet"], ":4"),

@@ -56,7 +56,6 @@ _SINCE = (
     (r"^(PID +COMMAND\n)\d+", r"\1N"),
 )  # fmt: skip
 
-_NOT_YET = "kist does not have this yet, and says so"
 _PULL = "neither can reach a registry here; kist does not pull yet"
 _PORTS = "kist publishes on IPv4 only (docs/ARCHITECTURE.md)"
 _WORDS_28 = "another text in 28, which kist has"
@@ -79,6 +78,7 @@ DIFFERENCES = {
     'ps --filter name=web --format "{{.Ports}}"': _PORTS,
     "run --rm --name elsewhere -p 1.2.3.4:18090:80 busybox true": _WORDS_28,
     "rm frozen": _WORDS_28,
+    "run --rm -v unknown:/u busybox true": "a password in the options is not told since 23.0",
     "kill -s BOGUS life": _WORDS_28 + " (`cannot kill container` stands before it)",
     "kill --signal=0 life": _WORDS_28 + " (`cannot kill container` stands before it)",
     "rm life": _WORDS_28,
@@ -110,9 +110,6 @@ DIFFERENCES = {
     "run --rm --log-opt max-size=-1 busybox echo x": "a log without end must be asked for, which is how (moby 40207)",
     "ps --filter exited=x": _WORDS_28,
     "ps -a --filter status=bogus": "Docker 28 lists the states there are",
-    "volume create -o type=tmpfs -o device=tmpfs -o o=size=1m mounted": _NOT_YET,
-    "run --rm -v mounted:/m busybox df -k /m": _NOT_YET,
-    'volume inspect mounted --format "{{json .Options}}"': _NOT_YET,
     "events --since 1h --until -1s --filter container=some --filter event=die --format "
     '"{{json .Actor.Attributes}} {{.From}} {{.ID}}"': "`execDuration` came with 24.0 (moby 45488)",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from kist.model.container import ContainerRecord, HealthState, MountPoint, State
 from kist.model.image import Image
 from kist.model.number import is_number
 from kist.model.timestamp import nanoseconds
-from kist.model.volume import Volume
+from kist.model.volume import ShownVolume, Volume
 from kist.wire import networks as wire
 from kist.wire.encode import container_config, endpoint_settings, host_config
 
@@ -270,7 +270,7 @@ def image_summary(image: Image, tags: list[str], users: int, shared: int = -1) -
 # --- volumes ---
 
 
-def volume(one: Volume) -> wire.Volume:
+def volume(one: Volume, scope: Literal["local", "global"] = "local") -> wire.Volume:
     return wire.Volume(
         created_at=one.created,
         driver=one.driver,
@@ -278,5 +278,10 @@ def volume(one: Volume) -> wire.Volume:
         mountpoint=one.mountpoint,
         name=one.name,
         options=one.options,
-        scope="local",
+        scope=scope,
     )
+
+
+def shown_volume(one: ShownVolume) -> wire.Volume:
+    found = volume(one.volume, "global" if one.scope == "global" else "local")
+    return found if not one.status else msgspec.structs.replace(found, status=one.status)

@@ -113,6 +113,8 @@ class DiskUsage:
     async def _of_volumes(self) -> list[wire.Volume]:
         found = []
         for volume in self._volumes.all():
+            if not volume.is_plain:  # what is mounted there may be anybody's
+                continue
             with suppress(NotFound):  # removed meanwhile
                 found.append(await self._of_volume(volume))
         return found

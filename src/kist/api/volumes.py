@@ -13,7 +13,7 @@ from kist.api.filters import boolean, match_labels, parse_filters
 from kist.http.router import Router
 from kist.http.server import Request, Response
 from kist.model.config import wire_name
-from kist.model.volume import Volume
+from kist.model.volume import ShownVolume, Volume
 from kist.wire import networks as wire
 
 
@@ -26,15 +26,16 @@ class _CreateBody(msgspec.Struct, frozen=True, rename=wire_name):
 
 class Volumes(Protocol):
     def all(self) -> list[Volume]: ...
-    def get(self, name: str) -> Volume: ...
-    def create(
+    async def listed(self) -> tuple[list[ShownVolume], list[str]]: ...
+    async def inspect(self, name: str) -> ShownVolume: ...
+    async def create(
         self,
         name: str = "",
         driver: str = "",
-        options: dict[str, str] | None = None,
+        driver_options: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
     ) -> Volume: ...
-    def remove(self, name: str, *, force: bool = False) -> None: ...
+    async def remove(self, name: str, *, force: bool = False) -> None: ...
     async def collect(self) -> None: ...
     def in_use(self, name: str) -> bool: ...
     async def prune(self, names: list[str]) -> tuple[list[str], int]: ...
@@ -50,34 +51,35 @@ class VolumeRoutes:
         router.add("GET", "/volumes", self.all)
         router.add("POST", "/volumes/create", self.create)
         router.add("POST", "/volumes/prune", self.prune)
-        router.add("GET", "/volumes/{name}", self.inspect)
-        router.add("DELETE", "/volumes/{name}", self.remove)
+        router.add("GET", "/volumes/{name:.*}", self.inspect)
+        router.add("DELETE", "/volumes/{name:.*}", self.remove)
 
     async def all(self, request: Request) -> Response:
         filters = parse_filters(
             request, frozenset({"dangling", "driver", "label", "name"}), "error reading volume filters: "
         )
         dangling = boolean(filters, "dangling")
+        listed, warnings = await self._volumes.listed()
         found = [
-            render.volume(volume)
-            for volume in self._volumes.all()
-            if match_labels(filters, volume.labels)
-            and (not filters.get("name") or any(one in volume.name for one in filters["name"]))
-            and (not filters.get("driver") or volume.driver in filters["driver"])
-            and (dangling is None or dangling != self._volumes.in_use(volume.name))
+            msgspec.structs.replace(render.shown_volume(one), status=msgspec.UNSET)
+            for one in listed
+            if match_labels(filters, one.volume.labels)
+            and (not filters.get("name") or any(part in one.volume.name for part in filters["name"]))
+            and (not filters.get("driver") or one.volume.driver in filters["driver"])
+            and (dangling is None or dangling != self._volumes.in_use(one.volume.name))
         ]
-        return json_response(wire.Volumes(volumes=found, warnings=None))
+        return json_response(wire.Volumes(volumes=found, warnings=warnings or None))
 
     async def create(self, request: Request) -> Response:
         asked = await body(request, _CreateBody, "volume.CreateOptions")
-        made = self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)
+        made = await self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)
         return json_response(render.volume(made), 201)
 
     async def inspect(self, request: Request) -> Response:
-        return json_response(render.volume(self._volumes.get(request.parameters["name"])))
+        return json_response(render.shown_volume(await self._volumes.inspect(request.parameters["name"])))
 
     async def remove(self, request: Request) -> Response:
-        self._volumes.remove(request.parameters["name"], force=flag(request, "force"))
+        await self._volumes.remove(request.parameters["name"], force=flag(request, "force"))
         await self._volumes.collect()
         return Response(204)
 
@@ -87,7 +89,8 @@ class VolumeRoutes:
         names = [
             volume.name
             for volume in self._volumes.all()
-            if (everything or volume.anonymous)
+            if volume.is_plain  # of others no space is known to be freed, and what is in them may be anybody's
+            and (everything or volume.anonymous)
             and match_labels(filters, volume.labels)
             and not ("label!" in filters and match_labels(filters, volume.labels, "label!"))
             and not self._volumes.in_use(volume.name)

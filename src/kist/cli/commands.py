@@ -490,7 +490,7 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "volume": ("Manage volumes", (
         Command("create", "[OPTIONS] [VOLUME]", "Create a volume", "others:volume_create", (
             Opt("driver", "text", "Specify volume driver name", "d", "local"), Opt("label", "list", "Set metadata for a volume", check="label"),
-            Opt("name", "text", "Specify volume name"), Opt("opt", "list", "Set driver specific options", "o")), 0, 1),
+            Opt("name", "text", "Specify volume name"), Opt("opt", "pairs", "Set driver specific options", "o")), 0, 1),
         Command("inspect", "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes",
                 "others:volume_inspect", (_FORMAT,), 1, -1),
         Command("ls", "[OPTIONS]", "List volumes", "others:volume_ls", (_FILTER, _LIST_FORMAT, _QUIET),

@@ -154,7 +154,6 @@ OPTIONS: dict[str, Source] = {
     "mount": ("type=bind,", "type=volume,", "type=tmpfs,", "type=image,"),
     "net": "networks",
     "network": "networks",
-    "opt": ("device=", "o=", "type="),
     "output": "files",
     "pid": ("container:", "host"),
     "platform": (
@@ -378,6 +377,8 @@ def of(option: str, path: tuple[str, ...]) -> Source:
         return ("bridge", "host", "null")
     if option == "opt" and path[:1] == ("network",):
         return (*_BRIDGE_OPTIONS, "kist.expose=")
+    if option == "opt" and path[:1] == ("volume",):
+        return ("device=", "o=", "size=", "type=")
     return OPTIONS.get(option, "")
 
 

@@ -41,7 +41,7 @@ def volume_create(context: Context, options: Parsed) -> int:
     body = {
         "Name": options.arguments[0] if options.arguments else options.name,
         "Driver": options.driver,
-        "DriverOpts": dict(one.partition("=")[::2] for one in options.opt),
+        "DriverOpts": options.opt,
         "Labels": labels,
     }
     print(context.client.call("POST", "/volumes/create", None, body)["Name"])

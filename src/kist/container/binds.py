@@ -12,7 +12,7 @@ from collections.abc import Callable
 from kist.model import idmap
 from kist.model.config import BindOptions, MountRequest, TmpfsOptions
 from kist.model.container import MountPoint
-from kist.model.errors import InvalidParameter, NotSupported
+from kist.model.errors import InvalidParameter
 
 PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
 _READ_WRITE = frozenset({"rw", "ro"})
@@ -157,6 +157,8 @@ def parse_mount(request: MountRequest) -> MountPoint:
         subpath=options_of_volume.subpath if options_of_volume else "",
         copy_up=not (options_of_volume and options_of_volume.no_copy),
         anonymous=not request.source,
+        driver_options=driver.options if driver else None,
+        labels=options_of_volume.labels if options_of_volume else None,
     )
 
 
@@ -256,9 +258,6 @@ def _check_read_only(read_only: bool, options: BindOptions) -> None:
 def _check_volume(request: MountRequest) -> None:
     _refuse_fields(request, "BindOptions", "ImageOptions")
     subpath = request.volume_options.subpath if request.volume_options else ""
-    driver = request.volume_options.driver_config if request.volume_options else None
-    if driver is not None and driver.options:
-        raise NotSupported("options of the local volume driver are not supported by this engine yet")
     if subpath and not request.source:
         raise _mount_error("volume", "must not set Subpath when using anonymous volumes")
     if subpath and not _is_local(subpath):

@@ -310,7 +310,7 @@ async def _take_back(engine: Engine, container_id: str) -> None:
     """After a create that failed. What cannot be removed is found by the next start; the error that is told is the
     first one.
     """
-    engine.volumes.give_back(container_id)
+    await engine.volumes.give_back(container_id)
     await engine.volumes.collect()
     shutil.rmtree(engine.directory(container_id), ignore_errors=True)
     with suppress(KistError):

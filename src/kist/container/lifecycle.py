@@ -19,9 +19,10 @@ from kist.container.launching import prepare, tell_parents
 from kist.container.machine import ExecState, Machine
 from kist.container.packing import Packing
 from kist.container.pausing import resume
-from kist.container.release import answer_pending, answer_waiter, release_monitor, release_network
+from kist.container.release import answer_pending, answer_waiter, release_monitor, release_surroundings
 from kist.container.removal import Removal
 from kist.container.restarting import Restarts
+from kist.container.volume_mounts import mount_volumes
 from kist.kernel import cgroup
 from kist.model.container import NEVER, ContainerRecord, State
 from kist.model.errors import Conflict, KistError, NotModified
@@ -77,8 +78,9 @@ class Lifecycle:
 
     async def _start_new(self, machine: Machine, record: ContainerRecord, restore: Restore | None = None) -> None:
         """Starts it with `record`, when all of its last life is gone."""
-        if machine.cleanup is not None:
-            await asyncio.wait([machine.cleanup])
+        for task in (machine.cleanup, machine.unmounting):
+            if task is not None:
+                await asyncio.wait([task])
         if machine.writers:  # two overlays may not write to one directory
             await asyncio.wait(machine.writers)
         if machine.record.has_been_started:
@@ -102,6 +104,7 @@ class Lifecycle:
         try:
             try:
                 await engine.shipping.prepare(machine)
+                await mount_volumes(engine, machine)
                 launch, endpoints, ports = prepare(engine, machine, restore.facts.address if restore else "")
             except OSError as error:
                 raise KistError(f"cannot prepare the container: {error}") from error
@@ -160,7 +163,7 @@ class Lifecycle:
         status = "created" if machine.state.started_at == NEVER else "exited"
         machine.close_handed_over()
         state = msgspec.structs.replace(machine.state, status=status, exit_code=code, error=message)
-        release_network(self._engine, machine)
+        release_surroundings(self._engine, machine)
         self._engine.emit(machine, "start_failed", exitCode=str(code))  # told to clients of old versions only
         self._engine.index.observe(machine, msgspec.structs.replace(machine.record, state=state))
         machine.ended.set()
@@ -300,7 +303,7 @@ class Lifecycle:
 
     def forget_start(self, machine: Machine) -> None:
         """A start that was cut off before anything ran: what it took is free again."""
-        release_network(self._engine, machine)
+        release_surroundings(self._engine, machine)
         self._engine.index.observe(machine, machine.record)
         release_monitor(self._engine, machine, removed=False)
 
@@ -323,7 +326,7 @@ class Lifecycle:
         )
         machine.close_pidfd()
         endpoints = machine.record.endpoints
-        release_network(self._engine, machine)
+        release_surroundings(self._engine, machine)
         record = msgspec.structs.replace(
             machine.record, state=state, has_been_started=True, restart_count=machine.record.restart_count + again
         )

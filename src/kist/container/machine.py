@@ -51,6 +51,7 @@ class Machine:
         # Clients whose past output comes first: when they were attached.
         self.holds: dict[str, asyncio.Future[int]] = {}
         self.cleanup: asyncio.Task[None] | None = None
+        self.unmounting: asyncio.Task[None] | None = None  # of the volumes of its last life
         self.restart: asyncio.TimerHandle | None = None  # between two lives, by its restart policy
         self.delay = 0.0  # seconds of its last pause between two lives; 0: it had none
         self.manual_restarts = 0  # under way: the stop within one is not its end

@@ -83,11 +83,15 @@ async def resolve(engine: Engine, container_id: str, point: MountPoint, image: I
         return msgspec.structs.replace(point, image=mounted.id, source=engine.snapshotter.directory(mounted.snapshot))
     if point.type != "volume":
         return point
-    volume = engine.volumes.create(point.name, point.driver, taker=container_id)
+    volume = await engine.volumes.create(
+        point.name, point.driver, point.driver_options, point.labels, taker=container_id
+    )
     snapshot = image.snapshot if point.copy_up and image is not None else ""
     layers = engine.snapshotter.mounts(snapshot, read_only=True) if snapshot else ()
     await engine.volumes.fill(container_id, volume, layers, point)
-    return msgspec.structs.replace(point, name=volume.name, driver="local", source=volume.mountpoint)
+    return msgspec.structs.replace(
+        point, name=volume.name, driver=volume.driver, source=volume.mountpoint, driver_options=None, labels=None
+    )
 
 
 def check_images(engine: Engine, points: Sequence[MountPoint]) -> None:

@@ -46,7 +46,7 @@ class Recovery:
         self._remove_snapshots({machine.record.snapshot for machine in self._engine.index.all()})
         self._engine.shipping.start()
         await self._lifecycle.packing.catch_up()
-        self._engine.volumes.settle_all()
+        await self._engine.volumes.settle_all()
         self._engine.snapshotter.cleanup()
         self._lifecycle.restarts.begin(one for one in self._engine.index.all() if starts_at_boot(one.record))
 

@@ -9,12 +9,14 @@ import msgspec
 
 from kist.container.engine import Engine
 from kist.container.machine import Machine
+from kist.container.volume_mounts import release_volumes
 from kist.model.errors import KistError
 from kist.runtime.supervisor import WaitClient
 
 
-def release_network(engine: Engine, machine: Machine) -> None:
-    """Addresses, ports and names are free; the record in memory says so."""
+def release_surroundings(engine: Engine, machine: Machine) -> None:
+    """Addresses, ports and names are free; the record in memory says so. Its volumes are unmounted in a moment."""
+    release_volumes(engine, machine)
     engine.naming.stop(machine)
     engine.naming.remove(machine.record.endpoints)
     for endpoint in machine.record.endpoints:

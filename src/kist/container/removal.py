@@ -15,7 +15,7 @@ from kist.container.engine import Engine
 from kist.container.machine import Machine
 from kist.container.packing import Packing
 from kist.container.pausing import continue_now
-from kist.container.release import answer_waiter, release_monitor, release_network
+from kist.container.release import answer_waiter, release_monitor, release_surroundings
 from kist.model.errors import Conflict, KistError
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Removal:
                 continue_now(self._engine, machine)
                 if not await ended(machine, KILL_SECONDS):
                     raise KistError(f"container {machine.name} did not end within {KILL_SECONDS:.0f} s of SIGKILL")
-            self._remove(machine, volumes)
+            await self._remove(machine, volumes)
         except BaseException:
             machine.record = msgspec.structs.replace(machine.record, removing=False)
             raise
@@ -65,17 +65,17 @@ class Removal:
     async def _auto_remove(self, machine: Machine) -> None:
         if not machine.record.removing:
             machine.record = msgspec.structs.replace(machine.record, removing=True)
-            self._remove(machine, volumes=True)
+            await self._remove(machine, volumes=True)
 
-    def _remove(self, machine: Machine, volumes: bool) -> None:
+    async def _remove(self, machine: Machine, volumes: bool) -> None:
         """The record goes first: what cannot be removed behind it is found by the next kistd. Raises KistError."""
         engine = self._engine
-        release_network(engine, machine)
+        release_surroundings(engine, machine)
         going = [
             mount.name for mount in machine.record.mounts if volumes and mount.type == "volume" and mount.anonymous
         ]
         for name in going:
-            with suppress(OSError):  # a full disk: then a crash right now would leave it to a prune
+            with suppress(OSError, KistError):  # a full disk: then a crash right now would leave it to a prune
                 engine.volumes.mark(name)
         engine.index.forget(machine)
         try:
@@ -83,14 +83,7 @@ class Removal:
                 engine.snapshotter.remove(machine.record.snapshot)
         except KistError as error:
             log.error("the files of container %s stay until the next start: %s", machine.id, error.message)
-        for name in going:
-            try:
-                if engine.volumes.users(name):
-                    engine.volumes.settle([name])
-                else:
-                    engine.volumes.remove(name, force=True)
-            except (KistError, OSError) as error:
-                log.error("volume %s of container %s stays: %s", name, machine.id, error)
+        await self._remove_volumes(machine, going)
         engine.emit(machine, "destroy")
         release_monitor(engine, machine, removed=True)
         with suppress(OSError):  # a full disk: the next kistd finds that it is nobody's
@@ -103,6 +96,17 @@ class Removal:
         machine.pending_clients = []
         machine.removed.set()
         engine.spawn(self._remove_files(machine))
+
+    async def _remove_volumes(self, machine: Machine, names: list[str]) -> None:
+        volumes = self._engine.volumes
+        for name in names:
+            try:
+                if volumes.users(name):
+                    volumes.settle([name])
+                else:
+                    await volumes.remove(name, force=True)
+            except (KistError, OSError) as error:
+                log.error("volume %s of container %s stays: %s", name, machine.id, error)
 
     async def _remove_files(self, machine: Machine) -> None:
         await self._packing.settled(machine)

@@ -19,6 +19,7 @@ from kist.container import mounts
 from kist.container.engine import Engine
 from kist.container.machine import Machine
 from kist.container.threads import in_thread
+from kist.container.volume_mounts import borrowed_volumes
 from kist.kernel import aside, const, mount, path, pidfd
 from kist.model.container import MountPoint, State
 from kist.model.errors import KistError, NotFound
@@ -69,12 +70,16 @@ async def root_of(engine: Engine, machine: Machine, *, writes: bool = False) -> 
         if machine.removed.is_set():
             raise NotFound(f"No such container: {machine.id}")
         descriptor = _running_root(machine)  # started meanwhile
-        live = descriptor >= 0
-        if not live:
-            layout = _layout(engine, machine)
-            descriptor = await in_thread(lambda: _assembled(layout), undo=os.close)
-        async with _closed(descriptor):
-            yield Root(descriptor, live)
+        if descriptor >= 0:
+            async with _closed(descriptor):
+                yield Root(descriptor, live=True)
+            return
+        if machine.unmounting is not None:
+            await asyncio.wait([machine.unmounting])
+        async with borrowed_volumes(engine, machine) as points:
+            layout = _layout(engine, machine, points)
+            async with _closed(await in_thread(lambda: _assembled(layout), undo=os.close)) as descriptor:
+                yield Root(descriptor, live=False)
 
 
 @asynccontextmanager
@@ -116,14 +121,14 @@ def _root_of_process(state: State) -> int:
     return -1
 
 
-def _layout(engine: Engine, machine: Machine) -> _Layout:
+def _layout(engine: Engine, machine: Machine, points: tuple[MountPoint, ...]) -> _Layout:
     directory = engine.directory(machine.id)
     taken = {point.destination for point in machine.record.mounts}
     files = [(f"/etc/{name}", f"{directory}/{name}") for name in _FILES]
     return _Layout(
         root=engine.snapshotter.mounts(machine.record.snapshot),
-        points=tuple(sorted(machine.record.mounts, key=lambda point: point.destination.rstrip("/").count("/"))),
-        images=mounts.layers_of(engine, machine.record.mounts),
+        points=tuple(sorted(points, key=lambda point: point.destination.rstrip("/").count("/"))),
+        images=mounts.layers_of(engine, points),
         files=tuple((inside, source) for inside, source in files if inside not in taken and os.path.exists(source)),
         place=f"{engine.exec_root}/rootfs",
     )

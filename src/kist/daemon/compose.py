@@ -68,6 +68,7 @@ from kist.snapshot.vfs import VfsDriver
 from kist.store.content import ContentStore
 from kist.store.database import Database, Records
 from kist.store.instance import Instance
+from kist.volume.plugins import Plugins
 from kist.volume.service import VolumeService
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Daemon:
             self._database,
             f"{self.data_root}/volumes",
             lambda action, name, driver: self.events.emit("volume", action, name, {"driver": driver}),
+            Plugins(settings.text("plugin-socket-dir"), settings.words("plugin-spec-dir")),
         )
         root = f"kist/{self._instance.id}"
         defaults, init_binary = self._defaults(), self._init_binary()
@@ -144,6 +146,7 @@ class Daemon:
         images.users = self._holders_of_image
         volumes.users = self._users_of_volume
         networks.users = self._users_of_network
+        volumes.runs = self._runs
         self.lifecycle = Lifecycle(self.engine)
         self.execs = Execs(self.engine)
         self._probing = Probing(self.engine, self.execs, Unhealthy(self.engine, self.lifecycle).heard)
@@ -276,6 +279,9 @@ class Daemon:
 
         return [machine.id for machine in self.engine.index.all() if uses(machine)]
 
+    def _runs(self, container: str) -> bool:
+        return any(machine.id == container and machine.state.alive for machine in self.engine.index.all())
+
     def apply(self, settings: Settings) -> None:
         """Settings after a reload: what may change without a restart takes effect, and whoever listens hears of it."""
         self.settings = settings
@@ -300,6 +306,7 @@ class Daemon:
         """Lets go of everything; containers go on."""
         await self._probing.close()
         await self.engine.quiesce()
+        await self.engine.volumes.close()
         for machine in self.engine.index.all():
             machine.close()
         self.engine.shipping.close()

@@ -1,4 +1,4 @@
-"""Takes away what a stopped engine leaves in the kernel on purpose: its bridges, its table, its cgroups.
+"""Takes away what a stopped engine leaves in the kernel on purpose: its bridges, its table, its cgroups, its mounts.
 
 For private and temporary instances; the engine of a machine keeps them for its next start.
 """
@@ -15,6 +15,7 @@ from kist.kernel.rtnetlink import RouteSocket
 from kist.network import bridges
 from kist.network import firewall as rules
 from kist.store.instance import Instance
+from kist.volume.directories import unmount_volumes
 
 
 def purge(data_root: str, exec_root: str) -> None:
@@ -27,6 +28,7 @@ def purge(data_root: str, exec_root: str) -> None:
         with Firewall() as firewall:
             firewall.commit([*rules.closings(firewall.rules(), tag), *rules.delete(f"kist_{instance.id}")])
         end_shipper(exec_root)
+        unmount_volumes(f"{data_root}/volumes")
         layout = cgroup.detect()
         for _ in range(50):
             if cgroup.remove(layout, f"kist/{instance.id}"):

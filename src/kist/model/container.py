@@ -84,6 +84,8 @@ class MountPoint(msgspec.Struct, frozen=True):
     makes_source: bool = False  # a directory is made where a bind's source is missing at the start
     image: str = ""  # id of the image that is mounted
     id_map: IDMap | None = None  # of a bind: which ids of the source are shown as which
+    driver_options: dict[str, str] | None = None  # for a volume that is made with the container, as are its labels
+    labels: dict[str, str] | None = None
 
 
 class LinkedContainer(msgspec.Struct, frozen=True):

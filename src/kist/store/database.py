@@ -214,5 +214,9 @@ class Records(Generic[T]):
     def values(self) -> list[T]:
         return list(self._values.values())
 
+    def __iter__(self) -> Iterator[str]:
+        """The keys, as they are now."""
+        return iter(list(self._values))
+
     def keys(self) -> list[str]:
         return list(self._values)

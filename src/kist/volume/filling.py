@@ -20,6 +20,16 @@ FILLING = "_filling"
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+def has(layers: tuple[Mount, ...], point: MountPoint) -> bool:
+    """Whether the image has a directory there. Raises KistError as `copy_up`."""
+    with held(open_root(layers)) as root:
+        source = _source(root, point)
+    if source < 0:
+        return False
+    os.close(source)
+    return True
+
+
 def copy_up(name: str, directory: str, layers: tuple[Mount, ...], point: MountPoint, *, alone: bool) -> None:
     """Fills the volume `name`, whose files are in `directory`. `alone`: nobody can have it mounted, so that happens out
     of sight: it is filled whole, or not at all.

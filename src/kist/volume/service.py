@@ -1,60 +1,76 @@
-"""Named volumes of the local driver: records, directories, copy-up."""
+"""Volumes by name: records, making, taking and removing them. What is mounted of them is `mounting`'s."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
-from kist.kernel.placement import spread
+import msgspec
+
 from kist.model.container import MountPoint
-from kist.model.errors import Conflict, InvalidParameter, KistError, NotFound
+from kist.model.errors import Conflict, KistError, NotFound
 from kist.model.mount import Mount
 from kist.model.timestamp import rfc3339
-from kist.model.volume import Volume
+from kist.model.volume import ANONYMOUS_LABEL, LOCAL, ShownVolume, Volume
 from kist.snapshot.base import tree_usage
 from kist.store.database import Database, Records
-from kist.volume import filling
+from kist.volume import filling, limits
+from kist.volume.directories import Directories
+from kist.volume.local import IMAGE
+from kist.volume.making import Maker
+from kist.volume.mounting import Mounting
+from kist.volume.plugins import Plugins
+from kist.volume.remote import Remote
 
-_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
-
-_PENDING = "pending"
-_REMOVED = ".removed-"  # no volume's name starts with a dot
+log = logging.getLogger(__name__)
 
 
 class VolumeService:
-    """`users(name)` answers the ids of the containers that hold a volume.
+    """`users(name)` answers the ids of the containers that hold a volume, `runs(id)` whether one of them runs.
 
     A container that is being created is a taker: what it takes (`create`, `fill`) nobody removes, until its container
     is recorded (`keep`) or has failed (`give_back`).
     """
 
-    def __init__(self, database: Database, root: str, emit: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        root: str,
+        emit: Callable[[str, str, str], None],
+        plugins: Plugins,
+    ) -> None:
         self._records = Records(database, "volume", Volume)
-        self._root = root
+        self._directories = Directories(root)
         self._emit = emit
+        self.plugins = plugins
+        self._mounting = Mounting(database, plugins)
+        self._remote = Remote(plugins, self._records)
+        self._maker = Maker(self._records, self._directories, plugins, self._remote, self._holders, emit)
         self.users: Callable[[str], list[str]] = lambda name: []
+        self.runs: Callable[[str], bool] = lambda container: False
         self._taken: defaultdict[str, set[str]] = defaultdict(set)  # by taker, names
         self._filling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        os.makedirs(root, mode=0o701, exist_ok=True)
-        spread(root)
-        self._adopt()
+        self._creating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._pruning = False
+        for name, directory in self._directories.orphans(set(self._records)):
+            image = os.path.exists(f"{self._directories.path(name)}/{IMAGE}")
+            self._records.put(name, Volume(name, LOCAL, directory, rfc3339(), image=image))
 
-    def _adopt(self) -> None:
-        """Directories without a record hold somebody's data: they become volumes again, never rubbish."""
-        for name in os.listdir(self._root):
-            if name.startswith(_REMOVED) or self._is_pending(name):
-                continue  # `settle_all` decides
-            if name not in self._records and os.path.isdir(f"{self._root}/{name}/_data"):
-                self._records.put(name, Volume(name, "local", f"{self._root}/{name}/_data", rfc3339()))
+    # --- looking ---
 
     def all(self) -> list[Volume]:
+        """Those that the engine keeps a record of."""
         return sorted(self._records.values(), key=lambda volume: volume.name)
+
+    def find(self, name: str) -> Volume | None:
+        return self._records.get(name)
 
     def get(self, name: str) -> Volume:
         volume = self._records.get(name)
@@ -62,151 +78,28 @@ class VolumeService:
             raise NotFound(f"get {name}: no such volume")
         return volume
 
-    def create(
-        self,
-        name: str = "",
-        driver: str = "",
-        options: dict[str, str] | None = None,
-        labels: dict[str, str] | None = None,
-        *,
-        taker: str = "",
-    ) -> Volume:
-        """A new volume, or the one that has the name already. A taker's new one goes again unless a container holds it
-        in the end; without a taker it stays. Raises InvalidParameter, NotFound (driver), Conflict.
-        """
-        anonymous = not name
-        name = name or secrets.token_hex(32)
-        if driver not in ("", "local"):
-            raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
-        if len(name) < 2:
-            raise InvalidParameter(
-                f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
-            )
-        if not _NAME.match(name):
-            raise InvalidParameter(
-                f'create {name}: "{name}" includes invalid characters for a local volume name, only '
-                f'"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
-            )
-        if options:
-            key = sorted(options)[0]
-            if key not in ("type", "o", "device", "size"):
-                raise InvalidParameter(f'create {name}: invalid option: "{key}"')
-            raise InvalidParameter(f"create {name}: options of the local driver are not supported by this engine yet")
-        existing = self._records.get(name)
-        if existing is not None:
-            if taker:
-                self._taken[taker].add(name)
-            else:
-                self.settle([name])
-            return existing
-        directory = f"{self._root}/{name}/_data"
-        volume = Volume(name, "local", directory, rfc3339(), labels, options, anonymous)
+    async def listed(self) -> tuple[list[ShownVolume], list[str]]:
+        """All there are, those of plug-ins as these tell; and warnings about plug-ins that do not."""
+        remote, warnings = await self._remote.listed()
+        own = [ShownVolume(volume) for volume in self._records.values() if volume.is_local]
+        return sorted([*own, *remote], key=lambda shown: shown.volume.name), warnings
+
+    async def inspect(self, name: str) -> ShownVolume:
+        """Raises NotFound."""
+        known = self._records.get(name)
+        if known is not None and known.is_local:
+            return ShownVolume(known)
         try:
-            if taker:
-                self.mark(name)
-            self._records.put(name, volume)
-            os.makedirs(directory, mode=0o755, exist_ok=True)
-        except (OSError, KistError) as error:
-            filling.discard(f"{self._root}/{name}")
-            if name in self._records:
-                self._records.delete(name)
-            if isinstance(error, KistError):
-                raise
-            raise KistError(f"create {name}: {error.strerror}") from error
-        if taker:
-            self._taken[taker].add(name)
-        self._emit("create", name, "local")
-        return volume
-
-    def keep(self, taker: str) -> None:
-        """Its container is recorded."""
-        self.settle(self._taken.pop(taker, ()))
-
-    def give_back(self, taker: str) -> None:
-        """Its create has failed: what was made for it goes, unless somebody else has taken it meanwhile."""
-        for name in self._taken.pop(taker, ()):
-            if self._is_pending(name) and not self._holders(name):
-                with suppress(KistError):  # the next start finds it by its mark
-                    self.remove(name, force=True)
-
-    def _holders(self, name: str) -> list[str]:
-        """Ids of the containers that hold a volume, and of those that are being created with it."""
-        return [*self.users(name), *(taker for taker, names in self._taken.items() if name in names)]
-
-    def _is_pending(self, name: str) -> bool:
-        return os.path.exists(f"{self._root}/{name}/{_PENDING}")
-
-    def mark(self, name: str) -> None:
-        """Says on the disk that this volume goes unless a container holds it. Raises OSError."""
-        os.makedirs(f"{self._root}/{name}", mode=0o755, exist_ok=True)
-        os.close(os.open(f"{self._root}/{name}/{_PENDING}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-    def settle(self, names: Iterable[str]) -> None:
-        """They stay."""
-        for name in names:
-            if self._is_pending(name):
-                os.unlink(f"{self._root}/{name}/{_PENDING}")
-
-    def settle_all(self) -> None:
-        """At start: what a create or a removal that was cut off left is decided by whether a container holds it."""
-        for name in os.listdir(self._root):
-            filling.discard(f"{self._root}/{name}/{filling.FILLING}")
-            if name.startswith(_REMOVED):
-                volume = name.removeprefix(_REMOVED).partition("~")[0]
-                if volume in self._records and not os.path.exists(f"{self._root}/{volume}"):
-                    self._records.delete(volume)
-                filling.discard(f"{self._root}/{name}")
-            elif self._is_pending(name):
-                if name in self._records and not self.users(name):
-                    self.remove(name)
-                elif name not in self._records:
-                    filling.discard(f"{self._root}/{name}")
-                else:
-                    self.settle([name])
-            elif name not in self._records:  # made, and not even marked yet
-                with suppress(OSError):
-                    os.rmdir(f"{self._root}/{name}")
-        self._collect()
-
-    def remove(self, name: str, *, force: bool = False) -> None:
-        """Takes it out of sight; its files go with the next `collect`. Raises NotFound, and Conflict while a container
-        uses it.
-        """
-        volume = self._records.get(name)
-        if volume is None:
-            if force:
-                return
+            found = await self._remote.find(name, known.driver if known is not None else "")
+        except KistError as error:
+            raise type(error)(f"get {name}: {error.message}") from error
+        if found is None:
+            if known is not None and not self._holders(name):
+                self._records.delete(name)  # the plug-in has lost it
             raise NotFound(f"get {name}: no such volume")
-        holders = self._holders(name)
-        if holders:
-            raise Conflict(f"remove {name}: volume is in use - [{', '.join(holders)}]")
-        self._take_away(name)
-        self._emit("destroy", name, volume.driver)
-
-    def _take_away(self, name: str) -> None:
-        """Out of sight at once, then the record, then the files: what a crash leaves is known by its name."""
-        hidden = f"{self._root}/{_REMOVED}{name}~{secrets.token_hex(4)}"  # a volume of that name may come, and go again
-        try:
-            os.rename(f"{self._root}/{name}", hidden)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise KistError(f"remove {name}: {error.strerror}") from error
-        try:
-            self._records.delete(name)
-        except KistError:
-            with suppress(FileNotFoundError):
-                os.rename(hidden, f"{self._root}/{name}")
-            raise
-
-    async def collect(self) -> None:
-        """Takes the files of removed volumes off the disk."""
-        await asyncio.to_thread(self._collect)
-
-    def _collect(self) -> None:
-        for name in os.listdir(self._root):
-            if name.startswith(_REMOVED):
-                filling.discard(f"{self._root}/{name}")
+        if known is None:
+            self._records.put(name, found.volume)
+        return found
 
     def in_use(self, name: str) -> bool:
         return bool(self.users(name))
@@ -218,13 +111,181 @@ class VolumeService:
         """Bytes on disk."""
         return (await asyncio.to_thread(tree_usage, self.get(name).mountpoint)).size
 
+    # --- making ---
+
+    async def create(
+        self,
+        name: str = "",
+        driver: str = "",
+        driver_options: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        *,
+        taker: str = "",
+    ) -> Volume:
+        """A new volume, or the one that has the name already. A taker's new one goes again unless a container holds it
+        in the end; without a taker it stays. Raises InvalidParameter, NotFound (driver), Conflict.
+        """
+        anonymous = not name
+        if anonymous:
+            name, driver = secrets.token_hex(32), driver or LOCAL
+            labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
+        async with self._creating.setdefault(name, asyncio.Lock()):
+            try:
+                volume = await self._maker.make(
+                    name, driver, driver_options, labels, anonymous=anonymous, pending=bool(taker)
+                )
+            except KistError as error:
+                raise type(error)(f"create {name}: {error.message}") from error
+            if taker:
+                self._taken[taker].add(name)
+            else:
+                self.settle([name])
+            return volume
+
+    # --- takers ---
+
+    def keep(self, taker: str) -> None:
+        """Its container is recorded."""
+        self.settle(self._taken.pop(taker, ()))
+
+    async def give_back(self, taker: str) -> None:
+        """Its create has failed: what was made for it goes, unless somebody else has taken it meanwhile."""
+        for name in self._taken.pop(taker, ()):
+            if self._is_pending(name) and not self._holders(name):
+                with suppress(KistError):  # the next start finds it by its mark
+                    await self.remove(name, force=True)
+
+    def _holders(self, name: str) -> list[str]:
+        """Ids of the containers that hold a volume, and of those that are being created with it."""
+        return [*self.users(name), *(taker for taker, names in self._taken.items() if name in names)]
+
+    def _is_pending(self, name: str) -> bool:
+        volume = self._records.get(name)
+        if volume is not None and not volume.is_local:
+            return volume.pending
+        return self._directories.is_marked(name)
+
+    def mark(self, name: str) -> None:
+        """Says on the disk that this volume goes unless a container holds it. Raises OSError, KistError."""
+        volume = self._records.get(name)
+        if volume is not None and not volume.is_local:
+            self._records.put(name, msgspec.structs.replace(volume, pending=True))
+        elif volume is not None:
+            self._directories.mark(name)
+
+    def settle(self, names: Iterable[str]) -> None:
+        """They stay."""
+        for name in names:
+            volume = self._records.get(name)
+            if volume is not None and volume.is_local:
+                self._directories.unmark(name)
+            elif volume is not None and volume.pending:  # its name may be anything, and is no path
+                self._records.put(name, msgspec.structs.replace(volume, pending=False))
+
+    # --- mounted ---
+
+    def needs_mount(self, name: str) -> bool:
+        volume = self._records.get(name)
+        return volume is not None and Mounting.needed(volume)
+
+    async def mount(self, name: str, holder: str, place: str = "") -> str:
+        """Where the volume's files are, for one who lets go of them by `unmount`. Raises KistError, NotFound."""
+        volume = self.get(name)
+        return await self._mounting.take(volume, holder, place) if Mounting.needed(volume) else volume.mountpoint
+
+    def has_mounts(self, holder: str) -> bool:
+        return self._mounting.holds_anything(holder)
+
+    async def unmount(self, holder: str) -> None:
+        """A holder lets go of all it has mounted."""
+        await self._mounting.release(holder, self._records.get)
+
+    async def fill(self, taker: str, volume: Volume, layers: tuple[Mount, ...], point: MountPoint) -> None:
+        """Fills an empty volume with what the image has where it is to be mounted. Without layers it only waits, as
+        everybody does who takes the volume, until nobody else fills it. Raises KistError.
+        """
+        async with self._filling.setdefault(volume.name, asyncio.Lock()):
+            if not layers:
+                return
+            if Mounting.needed(volume):
+                if await asyncio.to_thread(filling.has, layers, point):
+                    await self._fill_mounted(volume, layers, point)
+                return
+            alone = self._is_pending(volume.name) and self._holders(volume.name) == [taker]
+            alone = alone and not volume.project  # another directory in its place would not count to its quota
+            await asyncio.to_thread(filling.copy_up, volume.name, volume.mountpoint, layers, point, alone=alone)
+
+    async def _fill_mounted(self, volume: Volume, layers: tuple[Mount, ...], point: MountPoint) -> None:
+        holder = f"fill-{secrets.token_hex(16)}"
+        try:
+            try:
+                directory = await self.mount(volume.name, holder)
+            except KistError as error:
+                shown = volume.mountpoint
+                text = f"failed to populate volume: error while mounting volume '{shown}': {error.message}"
+                raise type(error)(text) from error
+            await asyncio.to_thread(filling.copy_up, volume.name, directory, layers, point, alone=False)
+        finally:
+            await self.unmount(holder)
+
+    # --- removing ---
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Takes it out of sight; a local one's files go with the next `collect`. Raises NotFound, and Conflict while a
+        container uses it.
+        """
+        if self._records.get(name) is None and not force:
+            await self.inspect(name)  # a plug-in may know it
+        async with self._creating.setdefault(name, asyncio.Lock()), self._mounting.lock(name):
+            volume = self._records.get(name)
+            if volume is None:
+                if force:
+                    return
+                raise NotFound(f"get {name}: no such volume")
+            holders = self._holders(name)
+            if holders:
+                raise Conflict(f"remove {name}: volume is in use - [{', '.join(holders)}]")
+            if Mounting.needed(volume):
+                await self._mounting.release_volume(volume)
+            if volume.is_local:
+                self._take_away(volume)
+            else:
+                await self._remote.remove(volume, force=force)
+                self._records.delete(name)
+        self._emit("destroy", name, volume.driver)
+
+    def _take_away(self, volume: Volume) -> None:
+        """Out of sight at once, then the record, then the files: what a crash leaves is known by its name."""
+        hidden = self._directories.hide(volume.name)
+        try:
+            self._records.delete(volume.name)
+        except KistError:
+            self._directories.show(volume.name, hidden)
+            raise
+        limits.forget(volume)
+
+    async def collect(self) -> None:
+        """Takes the files of removed volumes off the disk."""
+        await asyncio.to_thread(self._directories.collect)
+
     async def prune(self, names: list[str]) -> tuple[list[str], int]:
-        """Removes these volumes; those that went, and how many bytes they held."""
+        """Removes these volumes; those that went, and how many bytes they held. Raises Conflict while another prune
+        runs.
+        """
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
+        try:
+            return await self._prune(names)
+        finally:
+            self._pruning = False
+
+    async def _prune(self, names: list[str]) -> tuple[list[str], int]:
         removed, freed = [], 0
         for name in names:
             try:
                 size = await self.size(name)
-                self.remove(name)
+                await self.remove(name)
             except (Conflict, NotFound):
                 continue  # a container took it meanwhile, or somebody removed it
             removed.append(name)
@@ -232,11 +293,49 @@ class VolumeService:
         await self.collect()
         return removed, freed
 
-    async def fill(self, taker: str, volume: Volume, layers: tuple[Mount, ...], point: MountPoint) -> None:
-        """Fills an empty volume with what the image has where it is to be mounted. Without layers it only waits, as
-        everybody does who takes the volume, until nobody else fills it. Raises KistError.
+    # --- after a crash ---
+
+    async def settle_all(self) -> None:
+        """At start: what is mounted for nobody goes, and what a create or a removal that was cut off left is decided by
+        whether a container holds it.
         """
-        async with self._filling.setdefault(volume.name, asyncio.Lock()):
-            if layers:
-                alone = self._is_pending(volume.name) and self._holders(volume.name) == [taker]
-                await asyncio.to_thread(filling.copy_up, volume.name, volume.mountpoint, layers, point, alone=alone)
+        for holder in set(await self._mounting.repair(self.all(), self.runs, self._records.get)):
+            self._tell(holder)
+        for name in self._directories.removed():
+            volume = self._records.get(name)
+            if volume is not None and not os.path.exists(self._directories.path(name)):
+                self._records.delete(name)
+                limits.forget(volume)
+        for name in {*self._directories.names(), *(volume.name for volume in self.all() if volume.pending)}:
+            volume = self._records.get(name)
+            if volume is None or volume.is_local:
+                filling.discard(f"{self._directories.path(name)}/{filling.FILLING}")
+            if volume is None:  # made, and not even recorded yet
+                self._directories.drop(name)
+            elif not self._is_pending(name) or self.users(name):
+                self.settle([name])
+            elif volume.is_local:
+                await self.remove(name)
+            else:
+                self._tell("", name)
+        await self.collect()
+
+    def _tell(self, holder: str, pending: str = "") -> None:
+        """A plug-in hears what no kistd lived to tell it; one that does not answer holds nothing up."""
+
+        async def tell() -> None:
+            if holder:
+                await self.unmount(holder)
+            if pending:
+                with suppress(KistError):
+                    await self.remove(pending)
+
+        task = asyncio.get_running_loop().create_task(tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def close(self) -> None:
+        """What was not told is told by the next kistd."""
+        for task in self._telling:
+            task.cancel()
+        await asyncio.gather(*self._telling, return_exceptions=True)

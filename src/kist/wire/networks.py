@@ -114,7 +114,7 @@ class Volume(Answer, frozen=True, kw_only=True):
     name: str
     options: Labels
     scope: Literal["local", "global"]
-    status: Maybe[dict[str, dict[str, object]]] = UNSET
+    status: Maybe[dict[str, object]] = UNSET
     usage_data: Maybe[VolumeUsage] = UNSET
 
 
