@@ -75,6 +75,8 @@ ENDPOINTS = (
     Endpoint("POST", "/volumes/create", networks.Volume),
     Endpoint("POST", "/volumes/prune", networks.VolumesPruned),
     Endpoint("GET", "/volumes/{name}", networks.Volume),
+    Endpoint("POST", "/kist/volumes/{name}/import", networks.Volume),
+    Endpoint("POST", "/kist/volumes/{name}/clone", networks.Volume),
     Endpoint("GET", "/version", system.Version),
     Endpoint("GET", "/info", system.Info),
     Endpoint("GET", "/system/df", system.DiskUsage),

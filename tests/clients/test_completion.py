@@ -86,6 +86,9 @@ def asked(engine: Kistd, home: Path, *words: str) -> tuple[list[str], str]:
         (["volume", "rm", ""], ["tabvolume"], [], ":4"),
         (["volume", "create", ""], [], ["tabvolume"], ":4"),
         (["volume", "create", "--opt", ""], ["device=", "o=", "size=", "type="], [], ":2"),
+        (["volume", "snapshot", ""], ["tabvolume"], [], ":4"),
+        (["volume", "clone", "tabvolume", ""], [], ["tabvolume"], ":4"),
+        (["volume", "import", "new", ""], [], ["tabvolume"], ":0"),
         (["network", "inspect", ""], ["bridge", "host", "none"], [], ":4"),
         (["network", "rm", "tab"], ["tabnet"], ["tabvolume"], ":4"),
         (["network", "rm", "tabnet", ""], ["bridge"], ["tabnet"], ":4"),
@@ -149,7 +152,7 @@ try 'kist run --pull=a' kist run --pull = a
 try 'kist run --pull=' kist run --pull =
 try 'kist ps --filter status=ru' kist ps --filter status = ru
 try 'kist rmi busybox:la' kist rmi busybox : la
-try 'kist volume i' kist volume i
+try 'kist volume ins' kist volume ins
 """
 
 

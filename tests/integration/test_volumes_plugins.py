@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 import threading
 import time
@@ -309,6 +311,18 @@ def test_a_name_that_leads_elsewhere_is_only_a_name(both: tuple[Kistd, VolumePlu
     finally:
         shutil.rmtree(place)
         shutil.rmtree(f"{plugin.root}/../elsewhere", ignore_errors=True)
+
+
+def test_a_name_with_a_slash_is_exported_and_cloned(both: tuple[Kistd, VolumePlugin]) -> None:
+    engine, plugin = both
+    assert engine.request("POST", "/volumes/create", {"Name": "team/vol", "Driver": name_of(plugin)})[0] == 201
+    Path(f"{plugin.root}/team/vol/file").write_text("here")
+    status, archive = engine.request("GET", "/kist/volumes/team/vol/export")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+        assert (status, found.getnames()) == (200, [".", "./file"])
+    assert engine.request("POST", "/kist/volumes/team%2Fvol/clone?to=copy")[0] == 201
+    assert Path(f"{engine.base}/d/volumes/copy/_data/file").read_text() == "here"
+    engine.ok("volume", "rm", "copy", "team/vol")
 
 
 def test_every_mount_is_undone(both: tuple[Kistd, VolumePlugin]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -39,6 +40,43 @@ class Volumes(Protocol):
     async def collect(self) -> None: ...
     def in_use(self, name: str) -> bool: ...
     async def prune(self, names: list[str]) -> tuple[list[str], int]: ...
+
+
+class VolumeFiles(Protocol):
+    """The engine's own: volumes as a whole."""
+
+    def export(self, name: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
+    async def import_(self, name: str, chunks: AsyncIterator[bytes]) -> Volume: ...
+    async def clone(self, source: str, target: str, *, snapshot: bool = False) -> Volume: ...
+
+
+class VolumeFileRoutes:
+    """What Docker has not: a volume as a tar, from a tar, and from another volume."""
+
+    def __init__(self, files: VolumeFiles) -> None:
+        self._files = files
+
+    def add_to(self, router: Router) -> None:
+        router.add("GET", "/kist/volumes/{name:.*}/export", self.export)
+        router.add("POST", "/kist/volumes/{name:.*}/import", self.import_)
+        router.add("POST", "/kist/volumes/{name:.*}/clone", self.clone)
+
+    async def export(self, request: Request) -> None:
+        async with self._files.export(request.parameters["name"]) as chunks:
+            await request.start_stream(content_type="application/x-tar")
+            async for chunk in chunks:
+                await request.write(chunk)
+
+    async def import_(self, request: Request) -> Response:
+        made = await self._files.import_(request.parameters["name"], request.chunks())
+        return json_response(render.volume(made), 201)
+
+    async def clone(self, request: Request) -> Response:
+        """`to` names the new volume; `snapshot`: nobody writes meanwhile."""
+        made = await self._files.clone(
+            request.parameters["name"], request.query.get("to", ""), snapshot=flag(request, "snapshot")
+        )
+        return json_response(render.volume(made), 201)
 
 
 class VolumeRoutes:

@@ -488,9 +488,14 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
                 "images:bootstrap", (), 1, 1),
     )),
     "volume": ("Manage volumes", (
+        Command("clone", "VOLUME NEW_VOLUME", "Make a new volume with the files of another one",
+                "volumes:clone", (), 2, 2),
         Command("create", "[OPTIONS] [VOLUME]", "Create a volume", "others:volume_create", (
             Opt("driver", "text", "Specify volume driver name", "d", "local"), Opt("label", "list", "Set metadata for a volume", check="label"),
             Opt("name", "text", "Specify volume name"), Opt("opt", "pairs", "Set driver specific options", "o")), 0, 1),
+        Command("export", "[OPTIONS] VOLUME", "Write the files of a volume as a tar archive", "volumes:export", (
+            Opt("output", "text", "Write to a file, instead of STDOUT", "o"),), 1, 1),
+        Command("import", "VOLUME [file|-]", "Make a volume from a tar archive", "volumes:import_", (), 1, 2),
         Command("inspect", "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes",
                 "others:volume_inspect", (_FORMAT,), 1, -1),
         Command("ls", "[OPTIONS]", "List volumes", "others:volume_ls", (_FILTER, _LIST_FORMAT, _QUIET),
@@ -498,6 +503,8 @@ GROUPS: dict[str, tuple[str, tuple[Command, ...]]] = {
         Command("prune", "[OPTIONS]", "Remove unused local volumes", "system:volume_prune", PRUNE),
         Command("rm", "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", "others:volume_rm",
                 (Opt("force", "flag", "Force the removal of one or more volumes", "f"),), 1, -1),
+        Command("snapshot", "VOLUME NEW_VOLUME", "Make a new volume with the files of another one, while nobody writes",
+                "volumes:snapshot", (), 2, 2),
     )),
     "network": ("Manage networks", NETWORK),
     "system": ("Manage the engine", (

@@ -152,13 +152,13 @@ def inspect(context: Context, options: Parsed) -> int:
     return inspect_each(context, options, lambda name: context.client.call("GET", f"/images/{name}/json"), "image")
 
 
-def _file_chunks(path: str) -> Iterator[bytes]:
+def file_chunks(path: str) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
             yield chunk
 
 
-def _stdin_chunks() -> Iterator[bytes]:
+def stdin_chunks() -> Iterator[bytes]:
     while chunk := os.read(0, _CHUNK):
         yield chunk
 
@@ -167,11 +167,11 @@ def load(context: Context, options: Parsed) -> int:
     if options.input:
         if not os.path.exists(options.input):
             raise KistError(f"open {options.input}: no such file or directory")
-        stream = _file_chunks(options.input)
+        stream = file_chunks(options.input)
     else:
         if os.isatty(0):
             raise KistError("requested load from stdin, but stdin is empty")
-        stream = _stdin_chunks()
+        stream = stdin_chunks()
     answer = context.client.open(
         "POST", "/images/load", {"quiet": options.quiet}, stream=stream, headers={"Content-Type": "application/x-tar"}
     )
@@ -229,7 +229,7 @@ def import_(context: Context, options: Parsed) -> int:
     repository, _, label = (name[0] if name else "").partition(":")
     query = {"fromSrc": "-", "repo": repository or None, "tag": label or None, "message": options.message or None,
              "changes": options.change}  # fmt: skip
-    stream = _stdin_chunks() if source == "-" else _file_chunks(source)
+    stream = stdin_chunks() if source == "-" else file_chunks(source)
     answer = context.client.open(
         "POST", "/images/create", query, stream=stream, headers={"Content-Type": "application/x-tar"}
     )

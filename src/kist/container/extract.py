@@ -33,11 +33,12 @@ _KINDS = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.
 
 class Rules(msgspec.Struct, frozen=True):
     """`keep_kinds`: a directory is not replaced by something else, nor the other way. `owner` of everything, where it
-    is not the archive's.
+    is not the archive's. `top`: the directory itself becomes as the archive says, too.
     """
 
     keep_kinds: bool = False
     owner: tuple[int, int] | None = None
+    top: bool = False
 
 
 def extract(root: int, place: str, stream: BinaryIO, rules: Rules) -> None:
@@ -68,6 +69,7 @@ class _Extractor:
         self._directories = Directories(root)
         self._place, self._rules = place.rstrip("/"), rules
         self._times: dict[str, float] = {}
+        self._top: tarfile.TarInfo | None = None
 
     def close(self) -> None:
         self._directories.close()
@@ -76,6 +78,7 @@ class _Extractor:
         self._directories.next_member()
         name = self._inside(member.name)
         if not name:
+            self._top = member if member.isdir() else self._top
             return  # the directory itself is there
         parent, _, base = name.rpartition("/")
         directory = self._directories.get(f"{self._place}/{parent}")
@@ -108,6 +111,11 @@ class _Extractor:
                 os.utime(base, ns=_times(time), dir_fd=directory, follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):  # somebody took it away
                 continue
+        if self._top is not None and self._rules.top:
+            place = f"/proc/self/fd/{self._directories.get(self._place)}"
+            os.chown(place, *self._owner(self._top))
+            os.chmod(place, self._top.mode & 0o7777)
+            os.utime(place, ns=_times(self._top.mtime))
 
     def _inside(self, name: str) -> str:
         """Relative to the place. Raises InvalidParameter when it climbs out."""

@@ -26,7 +26,7 @@ from kist.api.networks import NetworkRoutes
 from kist.api.stats import StatsRoutes
 from kist.api.system import SystemRoutes
 from kist.api.usage import DiskUsage
-from kist.api.volumes import VolumeRoutes
+from kist.api.volumes import VolumeFileRoutes, VolumeRoutes
 from kist.api.websocket import WebsocketRoutes
 from kist.container.cdi import Registry
 from kist.container.connecting import Connecting
@@ -44,6 +44,7 @@ from kist.container.recovery import Recovery
 from kist.container.service import ContainerService
 from kist.container.shipping import Shipping
 from kist.container.unhealthy import Unhealthy
+from kist.container.volume_files import VolumeFiles
 from kist.daemon import facts
 from kist.daemon.durability import LateSync
 from kist.http.router import Router
@@ -350,6 +351,7 @@ class Daemon:
         ).add_to(router)
         VolumeRoutes(self.engine.volumes, self._pruned).add_to(router)
         NetworkRoutes(self.engine.networks, Connecting(self.engine), containers.all, self._pruned).add_to(router)
+        VolumeFileRoutes(VolumeFiles(self.engine)).add_to(router)
         usage = DiskUsage(
             self.engine.images,
             containers,

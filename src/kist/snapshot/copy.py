@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from kist.kernel import path
+from kist.kernel import path, reflink
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,7 +104,9 @@ class _Copy:
             self._copy_attributes(old, new, status)
 
     def _copy_content(self, old: int, new: int, size: int) -> None:
-        """Holes stay holes."""
+        """Shared, where the file system can, or else what is between the holes, which stay holes."""
+        if reflink.clone(old, new):
+            return
         place = 0
         while place < size:
             try:

@@ -7,8 +7,8 @@ import logging
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -199,6 +199,18 @@ class VolumeService:
     async def unmount(self, holder: str) -> None:
         """A holder lets go of all it has mounted."""
         await self._mounting.release(holder, self._records.get)
+
+    @asynccontextmanager
+    async def borrowed(self, name: str) -> AsyncIterator[str]:
+        """Where the volume's files are; meanwhile nobody removes it. Raises NotFound, KistError."""
+        await self.inspect(name)
+        holder = f"files-{secrets.token_hex(16)}"
+        self._taken[holder].add(name)
+        try:
+            yield await self.mount(name, holder)
+        finally:
+            self._taken.pop(holder, None)
+            await self.unmount(holder)
 
     async def fill(self, taker: str, volume: Volume, layers: tuple[Mount, ...], point: MountPoint) -> None:
         """Fills an empty volume with what the image has where it is to be mounted. Without layers it only waits, as
