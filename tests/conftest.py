@@ -38,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+SLOWNESS = float(os.environ.get("KIST_TEST_SLOWNESS", "1"))  # how much longer all takes than on real processors
 RECORDED = str(ROOT / "tests" / "recorded_kistd.py")
 
 
@@ -45,12 +46,12 @@ class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("kist", timeout=30)
+        super().__init__("kist", timeout=30 * SLOWNESS)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(30 * SLOWNESS)
         self.sock.connect(self._path)
 
 
@@ -141,7 +142,7 @@ class Kistd:
             input=stdin,
             stdin=None if stdin is not None else subprocess.DEVNULL,
             capture_output=True,
-            timeout=timeout,
+            timeout=timeout * SLOWNESS,
             env={**os.environ, "DOCKER_CONFIG": f"{self.base}/docker-config", **environment},
             check=False,
         )

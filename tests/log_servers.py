@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from tests.conftest import SLOWNESS
+
 
 class Server:
     """What came, in `got`; what was wrong with it, in `problems`."""
@@ -33,7 +35,7 @@ class Server:
             raise
 
     def wait(self, count: int, seconds: float = 15) -> list[Any]:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWNESS
         while len(self.got) < count and not self.problems and time.monotonic() < deadline:
             time.sleep(0.02)
         assert not self.problems, self.problems

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from tests.conftest import Kistd
+from tests.conftest import SLOWNESS, Kistd
 
 COUNT = "i=0; while [ $i -lt {0} ]; do echo $i; i=$((i+1)); done"
 
@@ -16,7 +16,7 @@ COUNT = "i=0; while [ $i -lt {0} ]; do echo $i; i=$((i+1)); done"
 def ask(engine: Kistd, path: str, body: str = "") -> socket.socket:
     """The connection of an upgrade whose answer is not read yet."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(60)
+    connection.settimeout(20 * SLOWNESS)
     connection.connect(engine.socket)
     connection.sendall(
         f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.conftest import ROOT, Kistd, UnixConnection, _make_engine, links
+from tests.conftest import ROOT, SLOWNESS, Kistd, UnixConnection, _make_engine, links
 
 from kist.daemon.main import main as kistd_main
 from kist.daemon.purge import purge
@@ -670,7 +670,7 @@ def test_engines_started_at_the_same_moment_share_nothing(busybox_archive: Path)
         starters.append(engine)
     try:
         for engine in engines:
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + 15 * SLOWNESS
             while True:
                 with contextlib.suppress(OSError):
                     if engine.request("GET", "/_ping")[0] == 200:

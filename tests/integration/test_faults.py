@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Kistd, UnixConnection, assert_no_leak, footprint, links, published
+from tests.conftest import SLOWNESS, Kistd, UnixConnection, assert_no_leak, footprint, links, published
 
 from kist.daemon.purge import purge
 from kist.http import server
@@ -57,7 +57,7 @@ def base() -> Iterator[str]:
 
 
 def until(done: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     while not done():
         assert time.monotonic() < deadline, "it did not come to be in time"
         time.sleep(0.02)
@@ -370,7 +370,7 @@ def test_kist_without_rights_on_the_socket_says_so(engine: Kistd) -> None:
 
 def raw(engine: Kistd, data: bytes) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(20)
+    client.settimeout(20 * SLOWNESS)
     client.connect(engine.socket)
     client.sendall(data)
     return client

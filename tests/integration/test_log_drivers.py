@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 from tests import log_servers as servers
-from tests.conftest import Kistd
+from tests.conftest import SLOWNESS, Kistd
 
 S = TypeVar("S", bound=Any)
 Keep = Callable[[S], S]
@@ -420,7 +420,7 @@ def settled(engine: Kistd, name: str) -> str:
     before = "none"
     while (now := progress(engine, name)) != before:
         before = now
-        time.sleep(1)
+        time.sleep(SLOWNESS)
     return now
 
 
@@ -445,12 +445,12 @@ def test_blocking_and_non_blocking(engine: Kistd, serve: Keep[Any]) -> None:
     assert at.isdigit() and int(at) < 12
     engine.ok("rm", "-f", free)
     gate.set()
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 40 * SLOWNESS
     while time.monotonic() < deadline and progress(engine, blocked) != "end":
         time.sleep(0.2)
     assert progress(engine, blocked) == "end"
     engine.ok("rm", "-f", blocked)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 40 * SLOWNESS
     while time.monotonic() < deadline and os.listdir(f"{engine.base}/d/shipping"):
         time.sleep(0.1)
 

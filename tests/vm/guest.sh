@@ -3,6 +3,7 @@
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 hostname vm
 modprobe -a overlay loop bridge veth tun nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_fib_ipv4
+export KIST_TEST_SLOWNESS=5
 cp /kist/busybox.tar /var/tmp/kist-test-busybox.tar
 cd /kist
 while IFS= read -r argument; do [ -z "$argument" ] || set -- "$@" "$argument"; done <arguments
