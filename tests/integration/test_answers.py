@@ -105,7 +105,7 @@ def _containers(ask: Asked, engine: Kistd) -> None:
 def test_what_is_not_supported_is_refused_not_dropped(engine: Kistd) -> None:
     """Each with Docker's own command, which knows all of it; only `create` is asked, nothing is left behind."""
     for words, status, told in (
-        (("--mount", "type=volume,src=vv,dst=/x,volume-opt=type=nfs"), 125, "missing required option: \"device\""),
+        (("--mount", "type=volume,src=vv,dst=/x,volume-opt=type=nfs"), 125, 'missing required option: "device"'),
         (
             ("--network", "bridge", "--network", "none"),
             125,
