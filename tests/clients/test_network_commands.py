@@ -48,7 +48,7 @@ network create --attachable --internal --subnet 10.231.5.0/24 --gateway 10.231.5
     --aux-address a=10.231.5.7 --label l=1 --label m -o com.docker.network.driver.mtu=1400 --ipam-opt x=y
     --ipam-driver default --driver bridge --scope local --ipv4=true --ipv6=false scene
 network inspect scene --format "{{json .IPAM}} {{json .Options}} {{json .Labels}} {{.Internal}} {{.Attachable}}"
-network ls --filter label=l=1 --filter label=m --format "{{.Name}} {{.Labels}}"
+network ls --filter label=l=1 --filter label=m --format '{{.Name}} {{.Label "l"}} {{.Label "m"}}'
 network rm scene
 """,
     "several subnets": """
@@ -89,7 +89,7 @@ inspect scenebox --format "{{with .NetworkSettings.Networks.scene}}{{.GwPriority
 inspect scenebox --format "{{with .NetworkSettings.Networks.scene}}{{json .Links}} {{.IPAddress}}{{end}}"
 exec scenebox sh -c "ip -4 -o addr show eth1 | grep -oE '(10.231.8.77|169.254.7.7)/'"
 network inspect scene --format "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}"
-ps --filter network=scene --format "{{.Names}} {{.Networks}}"
+ps --filter network=scene --format "{{.Names}}"
 run --rm --network scene busybox sh -c "ping -c 1 -W 5 -q more >/dev/null"
 network rm -f nosuch
 network disconnect scene scenebox

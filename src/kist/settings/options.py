@@ -35,7 +35,7 @@ class Option(msgspec.Struct, frozen=True):
         return self.json_key.replace("-", "_")
 
 
-_NETWORKS = "user-defined networks come with a later version"
+_NETWORKS = "pools and options for all networks come with a later version"
 _IPV6 = "IPv6 comes with a later version"
 _CONTAINERD = "kist needs no containerd"
 _REGISTRY = "pull and push come with a later version"
