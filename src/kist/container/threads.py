@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, BinaryIO, TypeVar, cast
+
+from kist.kernel.thread import started
 
 T = TypeVar("T")
 _CHUNK = 1 << 18
@@ -22,7 +23,7 @@ async def in_thread(work: Callable[[], T], undo: Callable[[T], object] = lambda 
     """What `work` answers or raises, of a new thread. A caller that is cancelled waits for its end all the same, as it
     lends it descriptors; then `undo` gets the answer that nobody takes.
     """
-    future = _started(work)
+    future = started(work, "files")
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -30,32 +31,6 @@ async def in_thread(work: Callable[[], T], undo: Callable[[T], object] = lambda 
         if not future.cancelled() and future.exception() is None:
             undo(future.result())
         raise
-
-
-def _started(work: Callable[[], T]) -> asyncio.Future[T]:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(cast(T, result))
-
-    def run() -> None:
-        result: T | None = None
-        failed: BaseException | None = None
-        try:
-            result = work()
-        except BaseException as error:
-            failed = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, result, failed)
-
-    threading.Thread(target=run, name="files", daemon=True).start()
-    return future
 
 
 async def drawn(work: Callable[[Callable[[bytes], object]], None]) -> AsyncGenerator[bytes, None]:
@@ -67,7 +42,7 @@ async def drawn(work: Callable[[Callable[[bytes], object]], None]) -> AsyncGener
         with theirs:
             work(theirs.sendall)
 
-    future = _started(run)
+    future = started(run, "files")
     loop = asyncio.get_running_loop()
     try:
         while data := await loop.sock_recv(ours, _CHUNK):
@@ -99,7 +74,7 @@ async def fed(chunks: AsyncIterator[bytes], work: Callable[[BinaryIO], T]) -> T:
             await loop.sock_sendall(ours, waiting)
             ours.shutdown(socket.SHUT_WR)
 
-    future = _started(run)
+    future = started(run, "files")
     sender = asyncio.get_running_loop().create_task(send())
     try:
         both: list[asyncio.Future[Any]] = [future, sender]

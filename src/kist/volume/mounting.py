@@ -16,11 +16,11 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from kist.kernel import mountinfo
+from kist.kernel.thread import started
 from kist.model.errors import KistError
 from kist.model.volume import Volume
 from kist.store.database import Database, Records
 from kist.volume import local
-from kist.volume.background import in_background
 from kist.volume.plugins import Plugins
 from kist.volume.rpc import TimedOut
 
@@ -74,7 +74,7 @@ class Mounting:
                 await self._unmount_plugin(Hold(volume.name, volume.driver, ""), key)
                 raise KistError(f"VolumeDriver.Mount: plugin {volume.driver} gave no absolute path: {path!r}")
             return path
-        await in_background(lambda: local.mount_volume(volume))
+        await asyncio.shield(started(lambda: local.mount_volume(volume), "volume"))
         return volume.mountpoint
 
     async def release(self, holder: str, find: Callable[[str], Volume | None]) -> None:
@@ -87,7 +87,7 @@ class Mounting:
         for key in self._keys(lambda hold: hold.volume == volume.name):
             await self._let_go(key, volume)
         if volume.is_local:
-            await in_background(lambda: local.unmount_below(volume.mountpoint))
+            await asyncio.shield(started(lambda: local.unmount_below(volume.mountpoint), "volume"))
 
     async def _release(self, key: str, find: Callable[[str], Volume | None]) -> None:
         hold = self._holds.get(key)
@@ -103,7 +103,7 @@ class Mounting:
         if volume is not None and volume.is_local:
             if len(self._keys(lambda one: one.volume == hold.volume)) == 1:
                 try:
-                    await in_background(lambda: local.unmount_below(volume.mountpoint))
+                    await asyncio.shield(started(lambda: local.unmount_below(volume.mountpoint), "volume"))
                 except KistError as error:
                     log.error("volume %s stays mounted: %s", volume.name, error.message)
         elif hold.driver != "local":
@@ -140,5 +140,5 @@ class Mounting:
         mounted = set(mountinfo.points())
         for volume in volumes:
             if local.needs_mount(volume) and volume.mountpoint in mounted and volume.name not in held:
-                await in_background(partial(local.unmount_below, volume.mountpoint))
+                await asyncio.shield(started(partial(local.unmount_below, volume.mountpoint), "volume"))
         return later

@@ -1,4 +1,7 @@
-"""Calls that may block for as long as a server pleases, in a thread of their own."""
+"""A call in a thread of its own, of whose end the event loop hears.
+
+A daemon thread: a call that hangs takes no place in a pool, and keeps no engine from ending.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,8 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 
-async def in_background(work: Callable[[], T]) -> T:
-    """What `work` answers or raises. A daemon thread: a mount that hangs takes no place in a pool and keeps no engine
-    from ending.
-    """
+def started(work: Callable[[], T], name: str) -> asyncio.Future[T]:
+    """What `work` answers or raises, once it does. `name` is the thread's."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -36,5 +37,5 @@ async def in_background(work: Callable[[], T]) -> T:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, result, failed)
 
-    threading.Thread(target=run, name="volume", daemon=True).start()
-    return await asyncio.shield(future)
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
